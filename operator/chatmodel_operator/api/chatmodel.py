@@ -1,0 +1,272 @@
+"""ChatModel: what should serve. Written by the team, never by the operator (but for its status)."""
+
+from typing import Literal
+
+import pydantic
+
+from chatmodel_operator.api.conditions import Condition
+from chatmodel_operator.api.fields import Body, Timestamp, cel
+
+KIND = "ChatModel"
+QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
+
+Mode = Literal["mock", "qwen", "Qwen3-4B-Thinking-2507", "huggingface"]
+
+
+class SecretKeyRef(Body):
+    """A key of a Secret in the ChatModel's own namespace."""
+
+    name: str = pydantic.Field(
+        min_length=1, max_length=253, description="Name of a Secret in the same namespace."
+    )
+    key: str = pydantic.Field(
+        default="HF_TOKEN",
+        pattern=r"^[A-Za-z0-9_][-._A-Za-z0-9]*$",
+        max_length=253,
+        description="Key of the Secret that holds the token. Default: HF_TOKEN.",
+    )
+
+
+class Model(Body):
+    """Which model of the Hugging Face hub."""
+
+    id: str | None = pydantic.Field(
+        default=None,
+        max_length=200,
+        pattern=r"^(hf://)?[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$",
+        description=(
+            "Model on the Hugging Face hub as org/name or hf://org/name. Required for mode"
+            " huggingface; mode qwen always means Qwen/Qwen3-4B-Thinking-2507; mock ignores it."
+        ),
+    )
+    revision: str = pydantic.Field(
+        default="main",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$",
+        description=(
+            "Commit, tag or branch. Resolved once per ChatModelRevision to a 40-hex commit, which"
+            " is recorded; write a commit to follow a branch that moved. Default: main."
+        ),
+    )
+    token_secret_ref: SecretKeyRef | None = pydantic.Field(
+        default=None,
+        description=(
+            "Hub token for gated or private models. Mounted as a file, only into the containers"
+            " that call the hub, never into the serving container."
+        ),
+    )
+
+
+class Generation(Body):
+    """Limits and sampling defaults of generated answers."""
+
+    max_new_tokens: int = pydantic.Field(
+        default=512, ge=1, le=32768, description="Most tokens of an answer. Default: 512."
+    )
+    max_thinking_tokens: int = pydantic.Field(
+        default=1024,
+        ge=0,
+        le=65536,
+        description="Most tokens a thinking model may think before it must answer. Default: 1024.",
+    )
+    temperature: float = pydantic.Field(
+        default=0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy. Default: 0.7."
+    )
+    top_p: float = pydantic.Field(
+        default=0.9, gt=0, le=1, description="Nucleus sampling mass. Default: 0.9."
+    )
+    top_k: int = pydantic.Field(
+        default=0, ge=0, le=1000, description="Sample from the k likeliest tokens; 0 is off."
+    )
+
+
+class Rollout(Body):
+    """How one revision replaces another."""
+
+    progress_deadline_seconds: int | None = pydantic.Field(
+        default=None,
+        ge=10,
+        le=86400,
+        description=(
+            "Seconds without progress (a step left, or bytes moved) after which the candidate is"
+            " given up. Default: computed from the bytes to download."
+        ),
+    )
+    bake_seconds: int = pydantic.Field(
+        default=60,
+        ge=0,
+        le=86400,
+        description=(
+            "Seconds a new revision is watched under traffic before it counts as good; the old"
+            " pods stay warm until then. Default: 60."
+        ),
+    )
+    history_limit: int = pydantic.Field(
+        default=5,
+        ge=1,
+        le=50,
+        description="How many revisions that neither serve nor are wanted are kept. Default: 5.",
+    )
+
+
+class PatientContext(Body):
+    """Where the runtime finds the patient named by a triage request."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=cel(
+            (
+                "(has(self.source) && self.source == 'Http') == has(self.url)",
+                "url is required with source Http, and only then",
+            )
+        )
+    )
+
+    source: Literal["None", "Demo", "Http"] = pydantic.Field(
+        default="None",
+        description="None, Demo (patients shipped with the runtime) or Http (the patient API).",
+    )
+    url: str | None = pydantic.Field(
+        default=None,
+        max_length=2048,
+        pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$",
+        description="Base URL of the patient API, as http://patients:8001. Only with source Http.",
+    )
+
+
+class Auth(Body):
+    """Who may ask."""
+
+    mode: Literal["ApiKey", "None"] = pydantic.Field(
+        default="ApiKey",
+        description=(
+            "ApiKey: callers send a key of the Secret NAME-api-key, which the operator creates."
+            " None: everybody who reaches the Service may ask. Default: ApiKey."
+        ),
+    )
+
+
+class ChatModelSpec(Body):
+    """Which model should serve, at which size, rolled out how."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=cel(
+            (
+                "self.mode != 'huggingface' || (has(self.model) && has(self.model.id))",
+                "model.id is required for mode huggingface, as in"
+                " model: {id: HuggingFaceTB/SmolLM2-135M-Instruct}",
+            )
+        )
+    )
+
+    mode: Mode = pydantic.Field(
+        description=(
+            "What answers: mock (no model), qwen (Qwen/Qwen3-4B-Thinking-2507, also written"
+            " Qwen3-4B-Thinking-2507) or huggingface (the model named by model.id). Patching this"
+            " one field switches."
+        )
+    )
+    model: Model = pydantic.Field(default_factory=Model, description="Which model of the hub.")
+    instance_class_name: str | None = pydantic.Field(
+        default=None,
+        max_length=253,
+        description=(
+            "Size of the pods: the name of an InstanceClass. Read when a revision is created."
+            " Default: the class annotated as default."
+        ),
+    )
+    replicas: int = pydantic.Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="Pods that serve. 0 stops serving and starts nothing. Default: 1.",
+    )
+    generation: Generation = pydantic.Field(
+        default_factory=Generation, description="Limits and sampling of generated answers."
+    )
+    rollout: Rollout = pydantic.Field(
+        default_factory=Rollout, description="How a new revision replaces the serving one."
+    )
+    patient_context: PatientContext = pydantic.Field(
+        default_factory=PatientContext, description="Where patients named in requests are found."
+    )
+    auth: Auth = pydantic.Field(default_factory=Auth, description="Who may ask.")
+
+
+class RevisionRef(Body):
+    """One ChatModelRevision, and what it serves."""
+
+    revision: str = pydantic.Field(description="Name of the ChatModelRevision.")
+    number: int = pydantic.Field(description="Its number: 1, 2, 3 and so on.")
+    mode: str = pydantic.Field(description="Its mode.")
+    model_id: str | None = pydantic.Field(
+        default=None, alias="modelID", description="Its model on the hub, org/name."
+    )
+    commit: str | None = pydantic.Field(default=None, description="Its 40-hex commit.")
+
+
+class ModelStatus(Body):
+    """What inspection found out about the target's model."""
+
+    id: str = pydantic.Field(description="Model on the hub, org/name.")
+    requested_revision: str = pydantic.Field(
+        description="Commit, tag or branch that was asked for."
+    )
+    commit: str | None = pydantic.Field(default=None, description="The commit it resolved to.")
+    total_bytes: int | None = pydantic.Field(default=None, description="Bytes to download.")
+    weight_bytes: int | None = pydantic.Field(default=None, description="Bytes of the weights.")
+
+
+class Download(Body):
+    """How far the candidate's download is."""
+
+    total_bytes: int = pydantic.Field(description="Bytes in all.")
+    percent: int = pydantic.Field(description="Percent that has arrived, in steps of 5.")
+
+
+class LastFailure(Body):
+    """The last revision that was found bad."""
+
+    revision: str = pydantic.Field(description="Name of the ChatModelRevision.")
+    reason: str = pydantic.Field(description="One CamelCase word; the documentation lists them.")
+    message: str = pydantic.Field(description="What was seen, with numbers.")
+    time: Timestamp = pydantic.Field(description="When the verdict fell.")
+
+
+class ChatModelStatus(Body):
+    """What serves, what was asked for, and why they differ."""
+
+    observed_generation: int | None = pydantic.Field(
+        default=None, description="The metadata.generation this status speaks of."
+    )
+    conditions: list[Condition] | None = pydantic.Field(
+        default=None,
+        description="Ready, Available, Progressing; Degraded and Stalled only while true.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    serving: RevisionRef | None = pydantic.Field(
+        default=None, description="The revision that traffic goes to."
+    )
+    target: RevisionRef | None = pydantic.Field(
+        default=None, description="The revision that spec asks for."
+    )
+    replicas: int | None = pydantic.Field(default=None, description="Pods of the serving revision.")
+    ready_replicas: int | None = pydantic.Field(default=None, description="Those that are Ready.")
+    pods: str | None = pydantic.Field(default=None, description="Ready and wanted pods, as 1/1.")
+    selector: str | None = pydantic.Field(
+        default=None, description="Label selector of the serving pods, for autoscalers."
+    )
+    endpoint: str | None = pydantic.Field(
+        default=None, description="URL of the service inside the cluster."
+    )
+    api_key_secret_name: str | None = pydantic.Field(
+        default=None, description="Secret with the API key, key api-key."
+    )
+    model: ModelStatus | None = pydantic.Field(
+        default=None, description="What inspection found out about the target's model."
+    )
+    download: Download | None = pydantic.Field(
+        default=None, description="Progress of the candidate's download; absent without one."
+    )
+    last_failure: LastFailure | None = pydantic.Field(
+        default=None, description="The last revision that was found bad, and why."
+    )

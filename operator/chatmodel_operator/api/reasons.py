@@ -1,0 +1,258 @@
+"""Every reason a status can give: what it means, what to do, and whose fault it is.
+
+A published list: reasons are part of the API. `python -m chatmodel_operator.api.reasons` writes
+`docs/reasons.md` from it. Pure.
+"""
+
+import argparse
+import dataclasses
+import enum
+import pathlib
+import sys
+
+
+class Class(enum.Enum):
+    """Whose fault a reason is; the value heads its table in the documentation."""
+
+    STATE = "States on the way"
+    BAD_REVISION = "The revision is bad: it is given up, and the last good one serves"
+    CURED_OUTSIDE = "Cured outside the cluster: asked again with growing pauses"
+    ENVIRONMENT = "The surroundings: what serves is untouched, the model is not blamed"
+    OPERATOR = "The operator is refused something: it heals by itself once allowed"
+
+
+class Reason(enum.StrEnum):
+    """One CamelCase word for why a ChatModel or a revision stands where it stands."""
+
+    Pending = "Pending"
+    Inspecting = "Inspecting"
+    Downloading = "Downloading"
+    Starting = "Starting"
+    Verifying = "Verifying"
+    Scaling = "Scaling"
+    Switching = "Switching"
+    Baking = "Baking"
+    Serving = "Serving"
+    Stopped = "Stopped"
+    NothingServes = "NothingServes"
+    PartiallyAvailable = "PartiallyAvailable"
+    RollingBack = "RollingBack"
+    RolledBack = "RolledBack"
+    RollbackFailed = "RollbackFailed"
+    NoPreviousRevision = "NoPreviousRevision"
+    ModelNotFound = "ModelNotFound"
+    RevisionNotFound = "RevisionNotFound"
+    UnsafeModelContent = "UnsafeModelContent"
+    IntegrityError = "IntegrityError"
+    ChatTemplateMissing = "ChatTemplateMissing"
+    EngineUnsupported = "EngineUnsupported"
+    ModelLoadFailed = "ModelLoadFailed"
+    OOMKilled = "OOMKilled"
+    CrashLooping = "CrashLooping"
+    ReadinessLost = "ReadinessLost"
+    ImageNotFound = "ImageNotFound"
+    InvalidImageName = "InvalidImageName"
+    ConfigError = "ConfigError"
+    VerificationFailed = "VerificationFailed"
+    ProgressDeadlineExceeded = "ProgressDeadlineExceeded"
+    HubUnauthorizedOrNotFound = "HubUnauthorizedOrNotFound"
+    ModelGated = "ModelGated"
+    HubUnavailable = "HubUnavailable"
+    InsufficientStorage = "InsufficientStorage"
+    CacheMissing = "CacheMissing"
+    ApiKeyMissing = "ApiKeyMissing"
+    Unschedulable = "Unschedulable"
+    QuotaExceeded = "QuotaExceeded"
+    RegistryUnavailable = "RegistryUnavailable"
+    VerificationUnreachable = "VerificationUnreachable"
+    InstanceClassNotFound = "InstanceClassNotFound"
+    InvalidSpec = "InvalidSpec"
+    NameConflict = "NameConflict"
+    AdmissionDenied = "AdmissionDenied"
+    PermissionDenied = "PermissionDenied"
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What a reason means and what to do about it, one sentence each."""
+
+    klass: Class
+    meaning: str
+    cure: str
+
+
+_WAIT = "Nothing; it goes on by itself."
+_EDIT = "Write another model, or undo the edit."
+_S, _B, _C, _E, _O = (
+    Class.STATE,
+    Class.BAD_REVISION,
+    Class.CURED_OUTSIDE,
+    Class.ENVIRONMENT,
+    Class.OPERATOR,
+)
+
+EXPLANATIONS: dict[Reason, Explanation] = {
+    Reason.Pending: Explanation(_S, "The object was seen; nothing is known yet.", _WAIT),
+    Reason.Inspecting: Explanation(_S, "The hub is asked for commit, files and sizes.", _WAIT),
+    Reason.Downloading: Explanation(_S, "The candidate's weights are on their way.", _WAIT),
+    Reason.Starting: Explanation(_S, "A pod starts or loads the model.", _WAIT),
+    Reason.Verifying: Explanation(_S, "The operator asks the candidate a real question.", _WAIT),
+    Reason.Scaling: Explanation(_S, "The candidate answers; its other pods start.", _WAIT),
+    Reason.Switching: Explanation(_S, "Traffic is being moved to the candidate.", _WAIT),
+    Reason.Baking: Explanation(
+        _S, "The new revision has the traffic and is watched; the old pods are warm.", _WAIT
+    ),
+    Reason.Serving: Explanation(_S, "What was asked for serves.", "Nothing."),
+    Reason.Stopped: Explanation(_S, "spec.replicas is 0.", "Set spec.replicas to serve again."),
+    Reason.NothingServes: Explanation(_S, "No revision has had the traffic yet.", _WAIT),
+    Reason.PartiallyAvailable: Explanation(
+        _S, "Fewer pods are Ready than wanted.", "See the events of the pods that are not Ready."
+    ),
+    Reason.RollingBack: Explanation(_S, "The last good revision is being brought back.", _WAIT),
+    Reason.RolledBack: Explanation(
+        _S,
+        "The target was bad; the last good revision serves.",
+        "Read the cause in the message; write another model, or annotate carepath.ai/retry.",
+    ),
+    Reason.RollbackFailed: Explanation(
+        _S,
+        "The target was bad and the last good revision does not come back either.",
+        "Read the message; the last good revision serves as soon as its pods are Ready.",
+    ),
+    Reason.NoPreviousRevision: Explanation(
+        _S, "The target was bad and nothing good has ever served.", _EDIT
+    ),
+    Reason.ModelNotFound: Explanation(_B, "The hub has no such model.", "Correct model.id."),
+    Reason.RevisionNotFound: Explanation(
+        _B, "The model has no such commit, tag or branch.", "Correct model.revision."
+    ),
+    Reason.UnsafeModelContent: Explanation(
+        _B, "The model's files ask for code to be run, or hold no safe weights.", _EDIT
+    ),
+    Reason.IntegrityError: Explanation(
+        _B, "The files differ from what the hub promised.", "Annotate carepath.ai/retry."
+    ),
+    Reason.ChatTemplateMissing: Explanation(
+        _B, "The model has no chat template.", "Take the model's instruct or chat variant."
+    ),
+    Reason.EngineUnsupported: Explanation(_B, "No engine loads this kind of model.", _EDIT),
+    Reason.ModelLoadFailed: Explanation(
+        _B, "The files are whole, but the model does not load.", _EDIT
+    ),
+    Reason.OOMKilled: Explanation(
+        _B,
+        "A pod used more memory than its class allows.",
+        "Name a larger instanceClassName, or a smaller model.",
+    ),
+    Reason.CrashLooping: Explanation(
+        _B, "A pod ended three times, or once under traffic.", "See `kubectl logs --previous`."
+    ),
+    Reason.ReadinessLost: Explanation(
+        _B, "A pod under traffic stopped being Ready during the bake.", "See the pod's logs."
+    ),
+    Reason.ImageNotFound: Explanation(
+        _B, "The registry has no such runtime image.", "Correct images in the operator's settings."
+    ),
+    Reason.InvalidImageName: Explanation(
+        _B, "The image name cannot be read.", "Correct images in the operator's settings."
+    ),
+    Reason.ConfigError: Explanation(
+        _B, "The runtime refuses its configuration.", "Use matching operator and runtime images."
+    ),
+    Reason.VerificationFailed: Explanation(_B, "Three answers running were wrong or empty.", _EDIT),
+    Reason.ProgressDeadlineExceeded: Explanation(
+        _B,
+        "Nothing moved for the progress deadline.",
+        "Raise rollout.progressDeadlineSeconds if the model only needs longer.",
+    ),
+    Reason.HubUnauthorizedOrNotFound: Explanation(
+        _C,
+        "The hub answered 401: the model is not there, is private, or the token is wrong.",
+        "Check model.id and the Secret of model.tokenSecretRef.",
+    ),
+    Reason.ModelGated: Explanation(
+        _C, "The model's owner has not let the token in.", "Accept the model's terms on the hub."
+    ),
+    Reason.HubUnavailable: Explanation(
+        _E, "The hub does not answer, or asks to wait.", "Nothing; it is asked again."
+    ),
+    Reason.InsufficientStorage: Explanation(
+        _E, "The volume has no room for the model.", "Make room on the node."
+    ),
+    Reason.CacheMissing: Explanation(_E, "The staged files are not there.", _WAIT),
+    Reason.ApiKeyMissing: Explanation(
+        _E, "The Secret with the API key is not there.", "Nothing; the operator creates it."
+    ),
+    Reason.Unschedulable: Explanation(
+        _E, "No node has room for the pod.", "Add a node, or name a smaller instanceClassName."
+    ),
+    Reason.QuotaExceeded: Explanation(
+        _E, "The namespace's quota admits no further pod.", "Raise the quota."
+    ),
+    Reason.RegistryUnavailable: Explanation(
+        _E, "The image registry does not answer or refuses us.", "Check the registry."
+    ),
+    Reason.VerificationUnreachable: Explanation(
+        _E,
+        "The operator cannot reach the pod's management port.",
+        "Check network policies between the operator and port 9090.",
+    ),
+    Reason.InstanceClassNotFound: Explanation(
+        _E, "There is no such InstanceClass.", "See `kubectl get instanceclasses`."
+    ),
+    Reason.InvalidSpec: Explanation(
+        _O, "The stored spec is not one this operator understands.", "Correct the named field."
+    ),
+    Reason.NameConflict: Explanation(
+        _O, "An object that is not ours has a name we need.", "Rename one of the two."
+    ),
+    Reason.AdmissionDenied: Explanation(
+        _O, "The API server refused one of our objects.", "Read its words in the message."
+    ),
+    Reason.PermissionDenied: Explanation(
+        _O, "The operator lacks a permission.", "Apply the operator's RBAC again."
+    ),
+}
+
+
+def build_page() -> str:
+    """Return `docs/reasons.md`."""
+    lines = [
+        "# Reasons",
+        "",
+        "Every reason in conditions, events and revisions. Generated from"
+        " `operator/chatmodel_operator/api/reasons.py`.",
+    ]
+    for klass in Class:
+        lines += [
+            "",
+            f"## {klass.value}",
+            "",
+            "| reason | meaning | what to do |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| `{reason}` | {row.meaning} | {row.cure} |"
+            for reason, row in EXPLANATIONS.items()
+            if row.klass is klass
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page, or with --check say whether it is in step."""
+    parser = argparse.ArgumentParser(description="Write docs/reasons.md.")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/reasons.md"))
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 on a difference"
+    )
+    args = parser.parse_args()
+    page = build_page()
+    if not args.check:
+        args.out.write_text(page)
+    elif args.out.read_text() != page:
+        sys.exit(f"{args.out} is not in step: run python -m chatmodel_operator.api.reasons")
+
+
+if __name__ == "__main__":
+    main()

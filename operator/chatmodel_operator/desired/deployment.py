@@ -1,0 +1,37 @@
+"""The Deployment of one revision: candidate, serving, or kept at zero replicas."""
+
+from chatmodel_operator import names
+from chatmodel_operator.desired.metadata import Manifest, build_metadata
+from chatmodel_operator.observed import ChatModel, Revision
+
+
+def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) -> Manifest:
+    """Return the Deployment of a revision with its stored template, byte for byte."""
+    metadata = build_metadata(chatmodel, revision.name, revision.name, names.ROLE_SERVE)
+    metadata["annotations"] = _receipt(revision)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": names.selector(chatmodel.name, revision.name)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": revision.spec.template,
+        },
+    }
+
+
+def _receipt(revision: Revision) -> dict[str, str]:
+    """Return the verdict as annotations: what is left when the revision object is lost."""
+    facts = {
+        names.ANNOTATION_NUMBER: str(revision.number),
+        names.ANNOTATION_COMMIT: revision.spec.commit,
+        names.ANNOTATION_VERDICT: revision.status.verdict,
+        names.ANNOTATION_VERIFIED_AT: revision.status.verified_at,
+    }
+    return {key: value for key, value in facts.items() if value is not None}

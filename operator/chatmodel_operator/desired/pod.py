@@ -1,0 +1,210 @@
+"""The pod template of a revision, and what it shares with the inspect Job.
+
+The template is rendered once and stored in the revision; changing this file changes new revisions
+only.
+"""
+
+import json
+from typing import Any
+
+from chatmodel_operator import names
+from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec, Source
+from chatmodel_operator.desired.metadata import Manifest
+from chatmodel_operator.settings import Settings
+
+USER = 10001
+FETCH_RESOURCES = {
+    "requests": {"cpu": "100m", "memory": "128Mi"},
+    "limits": {"memory": "512Mi"},
+}
+# Room beside the weights for manifests and a file system's own blocks.
+SPARE_BYTES = 64 * 1024 * 1024
+
+
+def engine_of(source: Source) -> str:
+    """Return the engine that serves a source."""
+    return "Mock" if source.mode == "mock" else "Transformers"
+
+
+def image_of(engine: str, settings: Settings) -> str:
+    """Return the runtime image of an engine."""
+    return settings.images.mock if engine == "Mock" else settings.images.transformers
+
+
+def build_template(
+    chatmodel: str, revision: str, spec: ChatModelRevisionSpec, settings: Settings
+) -> Manifest:
+    """Return the pod template of a revision whose class, engine and commit are known."""
+    assert spec.engine is not None and spec.instance_class is not None
+    pod: Manifest = build_pod(chatmodel, settings) | spec.instance_class.pod_scheduling()
+    pod["terminationGracePeriodSeconds"] = (
+        settings.timings.drain_seconds + settings.timings.request_deadline_seconds + 5
+    )
+    pod["containers"] = [_serve(chatmodel, revision, spec, settings)]
+    if spec.source.auth.mode == "ApiKey":
+        secret = {"secretName": names.api_key_secret(chatmodel), "optional": True}
+        pod["volumes"].append({"name": "api-keys", "secret": secret})
+    if spec.inspection is not None:
+        size = spec.inspection.total_bytes * 11 // 10 + SPARE_BYTES
+        pod["volumes"].append({"name": "models", "emptyDir": {"sizeLimit": str(size)}})
+        pod["volumes"] += hub_token_volumes(spec.source)
+        pod["initContainers"] = [_stage(chatmodel, revision, spec, settings)]
+    return {
+        "metadata": {"labels": names.child_labels(chatmodel, revision, names.ROLE_SERVE)},
+        "spec": pod,
+    }
+
+
+def build_pod(chatmodel: str, settings: Settings) -> Manifest:
+    """Return what all our pods share: no rights, no root, nothing of the node."""
+    return {
+        "serviceAccountName": chatmodel,
+        "automountServiceAccountToken": False,
+        # A ChatModel named chat-api would inject CHAT_API_PORT=tcp://... into its own pods.
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def build_container(name: str, image: str, config: Manifest, settings: Settings) -> Manifest:
+    """Return a container of the runtime image that runs one command with one configuration."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": [config["command"]],
+        "env": [{"name": names.ENV_CONFIG, "value": json.dumps(config, sort_keys=True)}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def hub_config(source: Source, settings: Settings) -> Manifest:
+    """Return how a fetching container finds the hub and its token."""
+    ref = source.token_secret_ref
+    token_file = f"{names.HUB_TOKEN_DIR}/{ref.key}" if ref is not None else None
+    return {"endpoint": settings.hub.endpoint, "tokenFile": token_file}
+
+
+def hub_token_volumes(source: Source) -> list[Manifest]:
+    """Return the volume with the hub token, if there is one."""
+    ref = source.token_secret_ref
+    if ref is None:
+        return []
+    items = [{"key": ref.key, "path": ref.key}]
+    secret = {"secretName": ref.name, "optional": True, "items": items}
+    return [{"name": "hub-token", "secret": secret}]
+
+
+def hub_token_mounts(source: Source) -> list[Manifest]:
+    """Return the mount of the hub token, for containers that call the hub only."""
+    if source.token_secret_ref is None:
+        return []
+    return [{"name": "hub-token", "mountPath": names.HUB_TOKEN_DIR, "readOnly": True}]
+
+
+def _stage(
+    chatmodel: str, revision: str, spec: ChatModelRevisionSpec, settings: Settings
+) -> Manifest:
+    config = {
+        "command": "stage",
+        "chatModel": chatmodel,
+        "revision": revision,
+        "modelID": spec.source.model_id,
+        "commit": spec.commit,
+        "modelsRoot": names.MODELS_ROOT,
+        "hub": hub_config(spec.source, settings),
+    }
+    image = image_of(str(spec.engine), settings)
+    container = build_container(names.CONTAINER_STAGE, image, config, settings)
+    container["resources"] = FETCH_RESOURCES
+    container["volumeMounts"].append({"name": "models", "mountPath": names.MODELS_ROOT})
+    container["volumeMounts"] += hub_token_mounts(spec.source)
+    return container
+
+
+def _serve(
+    chatmodel: str, revision: str, spec: ChatModelRevisionSpec, settings: Settings
+) -> Manifest:
+    assert spec.instance_class is not None
+    source = spec.source
+    image = image_of(str(spec.engine), settings)
+    config = _serve_config(chatmodel, revision, spec, settings)
+    container = build_container(names.CONTAINER_SERVE, image, config, settings)
+    container["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    container["resources"] = spec.instance_class.resources.dump()
+    container["ports"] = [
+        {"name": names.PUBLIC_PORT_NAME, "containerPort": names.PUBLIC_PORT, "protocol": "TCP"},
+        {
+            "name": names.MANAGEMENT_PORT_NAME,
+            "containerPort": names.MANAGEMENT_PORT,
+            "protocol": "TCP",
+        },
+    ]
+    container |= _probes()
+    if source.auth.mode == "ApiKey":
+        mount = {"name": "api-keys", "mountPath": names.API_KEYS_DIR, "readOnly": True}
+        container["volumeMounts"].append(mount)
+    if spec.inspection is not None:
+        mount = {"name": "models", "mountPath": names.MODELS_ROOT, "readOnly": True}
+        container["volumeMounts"].append(mount)
+    return container
+
+
+def _serve_config(
+    chatmodel: str, revision: str, spec: ChatModelRevisionSpec, settings: Settings
+) -> dict[str, Any]:
+    source, timings = spec.source, settings.timings
+    staged = source.model_id is not None and spec.commit is not None
+    context = {"source": source.patient_context.source, "url": source.patient_context.url}
+    return {
+        "command": "serve",
+        "chatModel": chatmodel,
+        "revision": revision,
+        "mode": source.mode,
+        "modelID": source.model_id,
+        "commit": spec.commit,
+        "engine": spec.engine,
+        "modelDir": names.model_dir(str(source.model_id), str(spec.commit)) if staged else None,
+        "generation": source.generation.dump(),
+        "patientContext": context,
+        "auth": {"mode": source.auth.mode, "keysDir": names.API_KEYS_DIR},
+        "limits": {
+            "maxConcurrentRequests": 8,
+            "maxQueuedRequests": 32,
+            "requestDeadlineSeconds": timings.request_deadline_seconds,
+            "drainSeconds": timings.drain_seconds,
+            "maxConnectionAgeSeconds": timings.max_connection_age_seconds,
+        },
+    }
+
+
+def _probes() -> Manifest:
+    """Return the probes: alive while loading, ready after a real generation.
+
+    Loading happens beside the event loop, so that liveness needs no budget for it; what loads for
+    ever is caught by the progress deadline.
+    """
+
+    def get(path: str) -> Manifest:
+        return {"httpGet": {"path": path, "port": names.MANAGEMENT_PORT_NAME}}
+
+    return {
+        "startupProbe": get("/livez")
+        | {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 120},
+        "livenessProbe": get("/livez")
+        | {"periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": get("/readyz")
+        | {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 3},
+    }

@@ -1,0 +1,71 @@
+"""ChatModelRevision objects: as first created, and what is filled in once."""
+
+import importlib.metadata
+
+from chatmodel_operator.api.chatmodelrevision import (
+    KIND,
+    ChatModelRevisionSpec,
+    Inspection,
+    Source,
+)
+from chatmodel_operator.api.fields import GROUP, VERSION
+from chatmodel_operator.api.instanceclass import InstanceClassSpec
+from chatmodel_operator.desired import pod
+from chatmodel_operator.desired.metadata import Manifest, build_metadata
+from chatmodel_operator.observed import ChatModel, Revision
+from chatmodel_operator.settings import Settings
+
+
+def build_revision(
+    chatmodel: ChatModel,
+    *,
+    name: str,
+    number: int,
+    source: Source,
+    instance_class: InstanceClassSpec | None,
+) -> Manifest:
+    """Return a new revision, before anything is known but what was asked for."""
+    spec = ChatModelRevisionSpec.model_validate(
+        {
+            "chat_model_name": chatmodel.name,
+            "number": number,
+            "source": source,
+            "instance_class": instance_class,
+        }
+    )
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": build_metadata(chatmodel, name, name),
+        "spec": spec.dump(),
+    }
+
+
+def build_preparation(
+    chatmodel: ChatModel,
+    revision: Revision,
+    inspection: Inspection | None,
+    instance_class: InstanceClassSpec | None,
+    settings: Settings,
+) -> Manifest:
+    """Return the spec fields that can be filled in now: class, inspection, engine, template."""
+    spec = revision.spec
+    chosen = spec.instance_class or instance_class
+    found = spec.inspection or inspection
+    if chosen is None:
+        return {}
+    if found is None and not revision.is_mock:
+        return {"instanceClass": chosen.dump()}
+    whole = spec.model_copy(
+        update={
+            "instance_class": chosen,
+            "inspection": found,
+            "commit": found.commit if found is not None else None,
+            "engine": pod.engine_of(spec.source),
+            "renderer_version": importlib.metadata.version("chatmodel-operator"),
+        }
+    )
+    template = pod.build_template(chatmodel.name, revision.name, whole, settings)
+    once = ("instanceClass", "inspection", "commit", "engine", "rendererVersion")
+    body = whole.dump()
+    return {key: body[key] for key in once if key in body} | {"template": template}

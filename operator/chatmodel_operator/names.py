@@ -1,0 +1,69 @@
+"""Every string the cluster sees besides the API: labels, annotations, ports, paths, child names.
+
+Used everywhere. Child names are deterministic, so that a lost reply never makes a second object.
+"""
+
+from chatmodel_operator.api.fields import GROUP
+
+FIELD_MANAGER = "chatmodel-operator"
+
+LABEL_CHATMODEL = f"{GROUP}/chatmodel"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_ROLE = f"{GROUP}/role"
+ROLE_SERVE, ROLE_INSPECT = "serve", "inspect"
+
+ANNOTATION_RETRY = f"{GROUP}/retry"
+ANNOTATION_NUMBER = f"{GROUP}/number"
+ANNOTATION_COMMIT = f"{GROUP}/commit"
+ANNOTATION_VERDICT = f"{GROUP}/verdict"
+ANNOTATION_VERIFIED_AT = f"{GROUP}/verified-at"
+
+PUBLIC_PORT, PUBLIC_PORT_NAME = 8002, "http"
+MANAGEMENT_PORT, MANAGEMENT_PORT_NAME = 9090, "management"
+
+ENV_CONFIG = "CHATMODEL_CONFIG"
+CONTAINER_SERVE, CONTAINER_STAGE, CONTAINER_INSPECT = "serve", "stage", "inspect"
+MODELS_ROOT = "/models"
+API_KEYS_DIR = "/var/run/secrets/chatmodel/api-keys"
+HUB_TOKEN_DIR = "/var/run/secrets/chatmodel/hub-token"
+API_KEY_KEY = "api-key"
+
+# No pod carries this label value: the Service exists, and selects nothing.
+NO_REVISION = "none"
+
+
+def api_key_secret(chatmodel: str) -> str:
+    """Return the name of the Secret with the API key."""
+    return f"{chatmodel}-api-key"
+
+
+def inspect_job(revision: str) -> str:
+    """Return the name of the Job that inspects a revision's model."""
+    return f"{revision}-inspect"
+
+
+def model_dir(model_id: str, commit: str) -> str:
+    """Return the folder of a staged model, `<root>/<org>--<name>/<commit>`."""
+    return f"{MODELS_ROOT}/{model_id.replace('/', '--')}/{commit}"
+
+
+def child_labels(
+    chatmodel: str, revision: str | None = None, role: str | None = None
+) -> dict[str, str]:
+    """Return the labels of a child: the recommended ones, and ours, which selectors use."""
+    labels = {
+        "app.kubernetes.io/name": "chatmodel",
+        "app.kubernetes.io/instance": chatmodel,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        LABEL_CHATMODEL: chatmodel,
+    }
+    if revision is not None:
+        labels[LABEL_REVISION] = revision
+    if role is not None:
+        labels[LABEL_ROLE] = role
+    return labels
+
+
+def selector(chatmodel: str, revision: str) -> dict[str, str]:
+    """Return the labels that select the serving pods of one revision."""
+    return {LABEL_CHATMODEL: chatmodel, LABEL_REVISION: revision, LABEL_ROLE: ROLE_SERVE}

@@ -1,0 +1,123 @@
+"""The story of one pass: observe → plan → record → build → apply → status.
+
+Called by `handlers` for every ChatModel that somebody should look at. Keeps no memory between
+passes; whatever happens, the next pass starts from what the cluster says.
+"""
+
+import secrets
+
+from chatmodel_operator import cluster, errors, questions, rollout, status
+from chatmodel_operator.api.reasons import Reason
+from chatmodel_operator.desired import deployment, job, revision, service
+from chatmodel_operator.observed import Observed
+from chatmodel_operator.settings import Settings
+
+
+class Reconciler:
+    """Makes the cluster agree with one ChatModel at a time."""
+
+    def __init__(
+        self, api: cluster.Cluster, asked: questions.Questions, settings: Settings
+    ) -> None:
+        self._api = api
+        self._questions = asked
+        self._settings = settings
+
+    async def reconcile(self, namespace: str, name: str) -> float | None:
+        """Look at one ChatModel; return the seconds after which to look again without an event.
+
+        Raises `errors.ClusterError`; what the server refused is in the status by then.
+        """
+        observed = await self._api.observe(namespace, name)
+        if observed is None or observed.chatmodel.is_deleting:
+            return None  # the garbage collector takes the children
+        plan = rollout.plan_rollout(observed, self._settings.timings, self._api.now())
+        if plan.is_idle:
+            await self._report(observed, plan)
+            return None
+        if await self._record(observed, plan):
+            return 0.0  # acts follow from what has been recorded, read back
+        try:
+            await self._act(observed, plan)
+        except errors.Rejected as error:
+            await self._report(observed, _refused(plan, error))
+            raise
+        await self._report(observed, plan)
+        for question in plan.questions:
+            self._questions.ask(observed.chatmodel, question)
+        return plan.requeue_after
+
+    async def _record(self, observed: Observed, plan: rollout.Plan) -> bool:
+        """Write what must be known before anything is done; return whether there was something."""
+        chatmodel = observed.chatmodel
+        if plan.create is not None:
+            new = plan.create
+            manifest = revision.build_revision(
+                chatmodel,
+                name=new.name,
+                number=new.number,
+                source=new.source,
+                instance_class=observed.instance_class,
+            )
+            await self._api.create(manifest)
+        elif plan.record is not None:
+            record = plan.record
+            await self._api.record(chatmodel.namespace, record.revision, "status", record.status)
+        elif plan.prepare is not None:
+            which, found = plan.prepare.revision, plan.prepare.inspection
+            body = revision.build_preparation(
+                chatmodel, which, found, observed.instance_class, self._settings
+            )
+            await self._api.record(chatmodel.namespace, which, "spec", body)
+        else:
+            return False
+        return True
+
+    async def _act(self, observed: Observed, plan: rollout.Plan) -> None:
+        """Make the children what the plan says; traffic moves before pods go."""
+        chatmodel, live = observed.chatmodel, observed.live
+        account = service.build_service_account(chatmodel)
+        await self._api.apply(account, live.get(("ServiceAccount", chatmodel.name)))
+        if plan.wants_api_key:
+            key = secrets.token_urlsafe(32)
+            await self._api.create(service.build_api_key_secret(chatmodel, key))
+        serving = plan.serving.name if plan.serving is not None else None
+        switch = service.build_service(chatmodel, serving)
+        await self._api.apply(switch, live.get(("Service", chatmodel.name)), guarded=True)
+        for name, replicas in plan.replicas.items():
+            which, current = observed.find(name), observed.deployments.get(name)
+            assert which is not None
+            manifest = deployment.build_deployment(chatmodel, which, replicas)
+            fewer = current is not None and replicas < current.replicas
+            await self._api.apply(manifest, live.get(("Deployment", name)), guarded=fewer)
+        if plan.inspect is not None and not observed.jobs:
+            await self._api.create(job.build_inspect_job(chatmodel, plan.inspect, self._settings))
+        await self._prune(observed, plan)
+
+    async def _prune(self, observed: Observed, plan: rollout.Plan) -> None:
+        """Remove finished Jobs, and revisions beyond the history limit with their Deployments."""
+        doomed = [("Job", name) for name in plan.drop_jobs]
+        for name in plan.drop_revisions:
+            doomed += [("Deployment", name), ("ChatModelRevision", name)]
+        for kind, name in doomed:
+            item = observed.live.get((kind, name))
+            if item is not None:
+                uid = item["metadata"]["uid"]
+                await self._api.delete(kind, observed.chatmodel.namespace, name, uid)
+
+    async def _report(self, observed: Observed, plan: rollout.Plan) -> None:
+        """Write the status when it differs, and the event that a new reason is worth."""
+        now = self._api.now()
+        body = status.build_status(observed, plan, now)
+        if await self._api.patch_status(observed.chatmodel, body):
+            event = status.build_event(observed.chatmodel, body, now)
+            if event is not None:
+                await self._api.post_event(event)
+
+
+def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:
+    """Return a plan that says what the server refused; nothing of it is the model's fault."""
+    known = {"Forbidden": Reason.PermissionDenied, Reason.NameConflict.value: Reason.NameConflict}
+    reason = known.get(error.reason, Reason.AdmissionDenied)
+    text = f"{error.what}: {error.message}"
+    return rollout.Plan(reason, text, plan.standing, serving=plan.serving, is_stalled=True)

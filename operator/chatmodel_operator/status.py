@@ -1,0 +1,144 @@
+"""The status of a ChatModel, rebuilt whole from what is seen, and the event its change is worth.
+
+Called by `reconcile`. Pure.
+"""
+
+import datetime
+from typing import Any
+
+from chatmodel_operator import conditions, names, rollout
+from chatmodel_operator.api import conditions as api
+from chatmodel_operator.api.chatmodel import KIND
+from chatmodel_operator.api.fields import GROUP, VERSION
+from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.observed import ChatModel, Observed, Revision
+
+Body = dict[str, Any]
+
+
+def build_status(observed: Observed, plan: rollout.Plan, now: datetime.datetime) -> Body:
+    """Return the whole status; a key without a value is left out."""
+    cast = plan.standing
+    target = cast.target if cast is not None else None
+    serving = observed.find(observed.selected)
+    body = {
+        "observedGeneration": observed.chatmodel.generation,
+        "conditions": conditions.build_conditions(observed, plan, now),
+        "serving": _reference(serving),
+        "target": _reference(target),
+        **_pods(observed, serving),
+        **_access(observed),
+        "model": _model(target),
+        "download": _download(target),
+        "lastFailure": _last_failure(observed),
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _reference(revision: Revision | None) -> Body | None:
+    if revision is None:
+        return None
+    body = {
+        "revision": revision.name,
+        "number": revision.number,
+        "mode": revision.spec.source.mode,
+        "modelID": revision.spec.source.model_id,
+        "commit": revision.spec.commit,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _pods(observed: Observed, serving: Revision | None) -> Body:
+    """Return the counts of the serving revision; the selector is there from the first status on."""
+    chatmodel = observed.chatmodel
+    name = serving.name if serving is not None else names.NO_REVISION
+    selector = names.selector(chatmodel.name, name)
+    pods = observed.pods_of(serving) if serving is not None else ()
+    ready = sum(pod.is_ready for pod in pods)
+    wanted = chatmodel.spec.replicas if chatmodel.spec is not None else 0
+    return {
+        "replicas": len(pods),
+        "readyReplicas": ready,
+        "pods": f"{ready}/{wanted}",
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector.items())),
+    }
+
+
+def _access(observed: Observed) -> Body:
+    chatmodel = observed.chatmodel
+    needs_key = chatmodel.spec is not None and chatmodel.spec.auth.mode == "ApiKey"
+    return {
+        "endpoint": f"http://{chatmodel.name}.{chatmodel.namespace}.svc:{names.PUBLIC_PORT}",
+        "apiKeySecretName": names.api_key_secret(chatmodel.name) if needs_key else None,
+    }
+
+
+def _model(target: Revision | None) -> Body | None:
+    if target is None or target.spec.source.model_id is None:
+        return None
+    found = target.spec.inspection
+    body = {
+        "id": target.spec.source.model_id,
+        "requestedRevision": target.spec.source.model_revision,
+        "commit": target.spec.commit,
+        "totalBytes": found.total_bytes if found is not None else None,
+        "weightBytes": found.weight_bytes if found is not None else None,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _download(target: Revision | None) -> Body | None:
+    if target is None or target.status.download is None:
+        return None
+    return target.status.download.dump()
+
+
+def _last_failure(observed: Observed) -> Body | None:
+    failed = [r for r in observed.revisions if r.is_failed and r.status.failed_at]
+    last = max(failed, key=lambda r: (r.status.failed_at or "", r.number), default=None)
+    if last is None:
+        return None
+    return {
+        "revision": last.name,
+        "reason": last.status.reason,
+        "message": last.status.message,
+        "time": last.status.failed_at,
+    }
+
+
+def build_event(chatmodel: ChatModel, status: Body, now: datetime.datetime) -> Body | None:
+    """Return the event that a change of Ready's reason is worth; None without a change."""
+    after = _ready(status)
+    before = _ready(chatmodel.raw.get("status") or {})
+    if after is None or (before is not None and before["reason"] == after["reason"]):
+        return None
+    reason = Reason(after["reason"])
+    is_normal = EXPLANATIONS[reason].klass is Class.STATE and reason not in (
+        Reason.RolledBack,
+        Reason.RollingBack,
+        Reason.RollbackFailed,
+        Reason.NoPreviousRevision,
+    )
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{chatmodel.name}.", "namespace": chatmodel.namespace},
+        "eventTime": now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": "Normal" if is_normal else "Warning",
+        "reason": reason.value,
+        "note": after["message"],
+        "action": "Rollout",
+        "reportingController": f"{GROUP}/{names.FIELD_MANAGER}",
+        "reportingInstance": names.FIELD_MANAGER,
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": chatmodel.name,
+            "namespace": chatmodel.namespace,
+            "uid": chatmodel.uid,
+        },
+    }
+
+
+def _ready(status: Body) -> Body | None:
+    return next((c for c in status.get("conditions") or [] if c["type"] == api.READY), None)

@@ -1,0 +1,102 @@
+"""A de-duplicating work queue: a key waits at most once, and has one worker at a time.
+
+Fed by `handlers`, drained by its workers. Knows nothing of Kubernetes. A key that is added while it
+is being worked on is given out once more afterwards; failures back off per key.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from chatmodel_operator import errors
+
+Key = tuple[str, str]
+Work = Callable[[str, str], Awaitable[float | None]]
+
+logger = logging.getLogger(__name__)
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
+
+
+class WorkQueue:
+    """Keys to look at; `work` returns the seconds until it wants to look again, or None."""
+
+    def __init__(self, work: Work, workers: int = 16) -> None:
+        self._work = work
+        self._count = workers
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._waiting: set[Key] = set()
+        self._busy: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._count)]
+
+    async def stop(self) -> None:
+        """Cancel the workers; what was left is found again after the next start."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def add(self, key: Key) -> None:
+        """Have a key looked at soon."""
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+        if key in self._busy:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Have a key looked at after a while, unless it is looked at earlier."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+
+    async def _run(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.discard(key)
+            self._busy.add(key)
+            pause = await self._look(key)
+            self._busy.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                # A failed key keeps its pause: events must not turn it into a busy loop.
+                self.add_after(key, pause or 0.0 if key in self._failures else 0.0)
+            elif pause is not None:
+                self.add_after(key, pause)
+
+    async def _look(self, key: Key) -> float | None:
+        """Do the work once; return the seconds until the next time, grown after each failure."""
+        try:
+            pause = await self._work(*key)
+        except errors.Conflict as error:
+            logger.info("look again at %s/%s: %s", *key, error)
+            return self._back_off(key, 0.0)
+        except errors.ClusterError as error:
+            logger.warning("pass over %s/%s failed: %s", *key, error)
+            return self._back_off(key, error.retry_after)
+        except Exception:
+            logger.exception("pass over %s/%s failed", *key)
+            return self._back_off(key, 1.0)
+        self._failures.pop(key, None)
+        return pause
+
+    def _back_off(self, key: Key, at_least: float) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        pause = min(FIRST_PAUSE * float(2 ** min(count - 1, 16)), LONGEST_PAUSE)
+        return max(at_least, pause * random.uniform(0.8, 1.2))
