@@ -62,7 +62,7 @@ def _set(
 
 
 def _ready(plan: rollout.Plan) -> Found:
-    if plan.reason is Reason.Pending and plan.standing is None:
+    if plan.reason is Reason.Pending and plan.cast is None:
         return "Unknown", plan.reason, plan.message
     return ("True" if plan.reason is Reason.Serving else "False"), plan.reason, plan.message
 
@@ -85,7 +85,7 @@ def _progressing(plan: rollout.Plan) -> Found:
 
 
 def _degraded(observed: Observed, plan: rollout.Plan) -> Found | None:
-    cast = plan.standing
+    cast = plan.cast
     if cast is None or cast.serving is None or plan.reason is Reason.Stopped:
         return None
     if cast.is_rolled_back:

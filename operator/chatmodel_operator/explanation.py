@@ -21,7 +21,7 @@ class Why:
 
 def explain(scene: verdicts.Scene) -> Why:
     """Return why the ChatModel stands where it stands."""
-    cast = scene.standing
+    cast = scene.cast
     wanted, target = cast.wanted, cast.target
     if cast.replicas == 0:
         return Why(Reason.Stopped, "spec.replicas is 0: nothing runs")
@@ -58,7 +58,7 @@ def _step(observed: Observed, cast: standing.Standing, wanted: Revision) -> Why:
 
 
 def _explain_serving(scene: verdicts.Scene) -> Why:
-    cast, target = scene.standing, scene.standing.target
+    cast, target = scene.cast, scene.cast.target
     what = f"revision {target.number} ({target.spec.source.model_id or target.spec.source.mode})"
     if cast.is_baking:
         end = verdicts.bake_end(scene)
@@ -78,7 +78,7 @@ def _explain_serving(scene: verdicts.Scene) -> Why:
 
 
 def _explain_failure(scene: verdicts.Scene) -> Why:
-    cast, target = scene.standing, scene.standing.target
+    cast, target = scene.cast, scene.cast.target
     why = f"{target.status.reason}: {target.status.message}"
     failed = f"revision {target.number} failed with {why}"
     if cast.wanted is None:

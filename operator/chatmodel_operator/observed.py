@@ -68,9 +68,12 @@ class ChatModel:
         return (self.raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_RETRY)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Revision:
-    """A ChatModelRevision. Its attempt is open from `startedAt` until `retiredAt`."""
+    """A ChatModelRevision; within one picture each is one object.
+
+    Its attempt is open from `startedAt` until `retiredAt`.
+    """
 
     name: str
     uid: str

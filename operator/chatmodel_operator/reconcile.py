@@ -120,4 +120,4 @@ def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:
     known = {"Forbidden": Reason.PermissionDenied, Reason.NameConflict.value: Reason.NameConflict}
     reason = known.get(error.reason, Reason.AdmissionDenied)
     text = f"{error.what}: {error.message}"
-    return rollout.Plan(reason, text, plan.standing, serving=plan.serving, is_stalled=True)
+    return rollout.Plan(reason, text, plan.cast, serving=plan.serving, is_stalled=True)

@@ -50,7 +50,7 @@ class Plan:
 
     reason: Reason
     message: str
-    standing: standing.Standing | None = None
+    cast: standing.Standing | None = None
     create: NewRevision | None = None
     record: verdicts.Record | None = None
     prepare: Preparation | None = None
@@ -89,7 +89,7 @@ def plan_rollout(observed: Observed, timings: Timings, now: datetime.datetime) -
 
 
 def _act(scene: verdicts.Scene) -> Plan:
-    observed, cast, now = scene.observed, scene.standing, scene.now
+    observed, cast, now = scene.observed, scene.cast, scene.now
     why = explanation.explain(scene)
     inspect = cast.wanted if explanation.needs_inspection(cast) else None
     return Plan(
@@ -140,7 +140,7 @@ def _is_preparable(
 
 def _replicas(scene: verdicts.Scene) -> dict[str, int]:
     """Return the wanted pods of each revision that has, or should have, a Deployment."""
-    observed, cast = scene.observed, scene.standing
+    observed, cast = scene.observed, scene.cast
     kept = standing.keep(observed, cast, scene.timings, scene.now)
     chosen = standing.choose(observed, cast)
     wanted: dict[str, int] = {}
@@ -216,7 +216,7 @@ def _questions(observed: Observed, cast: standing.Standing) -> list[Question]:
 
 def _next_look(scene: verdicts.Scene, now: datetime.datetime) -> float | None:
     """Return the seconds until time alone changes something; None when only events do."""
-    cast = scene.standing
+    cast = scene.cast
     moments = [verdicts.deadline(scene), standing.settled_at(cast, scene.timings)]
     if cast.is_baking:
         moments.append(verdicts.bake_end(scene))

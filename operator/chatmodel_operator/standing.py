@@ -59,9 +59,9 @@ def _last_good(observed: Observed, besides: Revision) -> Revision | None:
 def choose(observed: Observed, standing: Standing) -> Revision | None:
     """Return the revision that should have the traffic now.
 
-    """Return the revision that should have the traffic now.
-    on the way forward, at least one on the way back. Until then it stays where it is, even on a
-    revision found bad: that one may still answer some.
+    Traffic moves only to a revision that answered a real request and has Ready pods: all wanted
+    ones on the way forward, at least one on the way back. Until then it stays where it is, even on
+    a revision found bad: that one may still answer some.
     """
     wanted, serving, last_good = standing.wanted, standing.serving, standing.last_good
     if wanted is None or wanted is serving or standing.replicas == 0:

@@ -18,7 +18,7 @@ Body = dict[str, Any]
 
 def build_status(observed: Observed, plan: rollout.Plan, now: datetime.datetime) -> Body:
     """Return the whole status; a key without a value is left out."""
-    cast = plan.standing
+    cast = plan.cast
     target = cast.target if cast is not None else None
     serving = observed.find(observed.selected)
     body = {

@@ -37,7 +37,7 @@ class Scene:
     """What every rule looks at."""
 
     observed: Observed
-    standing: standing.Standing
+    cast: standing.Standing
     timings: Timings
     now: datetime.datetime
 
@@ -56,7 +56,7 @@ def next_record(scene: Scene) -> Record | None:
 
 def retry_a_failed_target(scene: Scene) -> Record | None:
     """Open a new attempt when carepath.ai/retry has a value not seen at the verdict."""
-    target, value = scene.standing.target, scene.observed.chatmodel.retry
+    target, value = scene.cast.target, scene.observed.chatmodel.retry
     if not target.is_failed or value is None or value == target.status.retry:
         return None
     cleared = dict.fromkeys(
@@ -72,7 +72,7 @@ def retry_a_failed_target(scene: Scene) -> Record | None:
 
 def fail_a_bad_target(scene: Scene) -> Record | None:
     """Record Failed when pods or Jobs of an unfinished target speak against it."""
-    target = scene.standing.target
+    target = scene.cast.target
     if not target.is_open or target.is_failed:
         return None
     sign = current_sign(scene)
@@ -81,7 +81,7 @@ def fail_a_bad_target(scene: Scene) -> Record | None:
 
 def fail_a_late_target(scene: Scene) -> Record | None:
     """Record Failed when nothing moved for the deadline and no sign says why."""
-    target, end = scene.standing.target, deadline(scene)
+    target, end = scene.cast.target, deadline(scene)
     if end is None or scene.now < end or current_sign(scene) is not None:
         return None
     seconds = deadline_seconds(scene, target)
@@ -91,7 +91,7 @@ def fail_a_late_target(scene: Scene) -> Record | None:
 
 def hold_the_deadline(scene: Scene) -> Record | None:
     """Move the start of the deadline while the surroundings are at fault, at half time each."""
-    target, end = scene.standing.target, deadline(scene)
+    target, end = scene.cast.target, deadline(scene)
     half = datetime.timedelta(seconds=deadline_seconds(scene, target) / 2)
     if end is None or scene.now < end - half or current_sign(scene) is None:
         return None
@@ -101,7 +101,7 @@ def hold_the_deadline(scene: Scene) -> Record | None:
 def _failed(scene: Scene, sign: failures.Sign) -> Record:
     ended = {"failedAt": scene.stamp, "retiredAt": scene.stamp}
     return Record(
-        scene.standing.target,
+        scene.cast.target,
         ended
         | {"verdict": FAILED, "reason": sign.reason.value, "message": sign.message}
         | {"retry": scene.observed.chatmodel.retry, "answeredAt": None, "download": None},
@@ -112,7 +112,7 @@ def _failed(scene: Scene, sign: failures.Sign) -> Record:
 
 def current_sign(scene: Scene) -> failures.Sign | None:
     """Return the sign that can change the target's verdict now, or explains its wait."""
-    cast, target = scene.standing, scene.standing.target
+    cast, target = scene.cast, scene.cast.target
     if target is not cast.serving:
         started = parse_time(target.status.started_at)
         return failures.find_sign(scene.observed, target, started) if started else None
@@ -124,7 +124,7 @@ def current_sign(scene: Scene) -> failures.Sign | None:
 
 def verify_a_baked_target(scene: Scene) -> Record | None:
     """Record Verified after the bake; with nothing to go back to, as soon as it serves."""
-    cast, target = scene.standing, scene.standing.target
+    cast, target = scene.cast, scene.cast.target
     end = bake_end(scene)
     if not cast.is_baking or target is not cast.wanted or end is None or scene.now < end:
         return None
@@ -141,7 +141,7 @@ def verify_a_baked_target(scene: Scene) -> Record | None:
 
 def bake_end(scene: Scene) -> datetime.datetime | None:
     """Return when the bake of the serving target is over; None before it has traffic."""
-    cast = scene.standing
+    cast = scene.cast
     serving_at = parse_time(cast.target.status.serving_at)
     if serving_at is None or scene.observed.chatmodel.spec is None:
         return None
@@ -153,8 +153,8 @@ def bake_end(scene: Scene) -> datetime.datetime | None:
 
 def renew_a_returned_revision(scene: Scene) -> Record | None:
     """Renew `verifiedAt` of a revision that got the traffic back, once clients have moved."""
-    serving = scene.standing.serving
-    if serving is None or serving is not scene.standing.wanted or not serving.is_verified:
+    serving = scene.cast.serving
+    if serving is None or serving is not scene.cast.wanted or not serving.is_verified:
         return None
     since, verified = parse_time(serving.status.serving_at), parse_time(serving.status.verified_at)
     age = datetime.timedelta(seconds=scene.timings.max_connection_age_seconds)
@@ -165,8 +165,8 @@ def renew_a_returned_revision(scene: Scene) -> Record | None:
 
 def open_the_wanted_attempt(scene: Scene) -> Record | None:
     """Begin the attempt of a wanted revision that has none."""
-    wanted = scene.standing.wanted
-    if wanted is None or wanted.is_open or scene.standing.replicas == 0:
+    wanted = scene.cast.wanted
+    if wanted is None or wanted.is_open or scene.cast.replicas == 0:
         return None
     cleared = dict.fromkeys(("answeredAt", "servingAt", "retiredAt", "verification", "download"))
     return Record(
@@ -179,11 +179,11 @@ def open_the_wanted_attempt(scene: Scene) -> Record | None:
 
 def state_that_traffic_moves(scene: Scene) -> Record | None:
     """Record `servingAt` before the Service is switched; a selected one without it gets now."""
-    chosen = standing.choose(scene.observed, scene.standing)
+    chosen = standing.choose(scene.observed, scene.cast)
     if chosen is None:
         return None
     since = parse_time(chosen.status.serving_at)
-    if chosen is scene.standing.serving:
+    if chosen is scene.cast.serving:
         return None if since is not None else Record(chosen, {"servingAt": scene.stamp})
     fresh = datetime.timedelta(seconds=INTENT_SECONDS)
     if since is not None and scene.now - since <= fresh:
@@ -193,9 +193,9 @@ def state_that_traffic_moves(scene: Scene) -> Record | None:
 
 def state_that_traffic_has_left(scene: Scene) -> Record | None:
     """Take back `servingAt` of a revision that neither has the traffic nor is about to get it."""
-    chosen = standing.choose(scene.observed, scene.standing)
+    chosen = standing.choose(scene.observed, scene.cast)
     for revision in scene.observed.revisions:
-        if revision is scene.standing.serving or revision is chosen:
+        if revision is scene.cast.serving or revision is chosen:
             continue
         if revision.status.serving_at is not None:
             return Record(revision, {"servingAt": None})
@@ -204,7 +204,7 @@ def state_that_traffic_has_left(scene: Scene) -> Record | None:
 
 def retire_what_is_not_kept(scene: Scene) -> Record | None:
     """End the attempt of every revision whose pods nobody needs, before they are removed."""
-    kept = standing.keep(scene.observed, scene.standing, scene.timings, scene.now)
+    kept = standing.keep(scene.observed, scene.cast, scene.timings, scene.now)
     for revision in scene.observed.revisions:
         if revision.is_open and revision.name not in kept:
             return Record(
@@ -239,7 +239,7 @@ def deadline_seconds(scene: Scene, revision: Revision) -> int:
 
 def deadline(scene: Scene) -> datetime.datetime | None:
     """Return when the target is given up; None when nothing of it is under way."""
-    cast, target = scene.standing, scene.standing.target
+    cast, target = scene.cast, scene.cast.target
     progress = parse_time(target.status.progress_at)
     if target is cast.serving or not target.is_open or cast.replicas == 0 or progress is None:
         return None

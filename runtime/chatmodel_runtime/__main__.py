@@ -1,0 +1,220 @@
+"""The image's commands: serve, inspect, stage, download. Chooses the engine; nothing else does.
+
+`python -m chatmodel_runtime COMMAND`. In pods the configuration is CHATMODEL_CONFIG; outside, the
+environment variables of `.env.example`. Ends with 0, 64, 65, 70 or 75 (docs/design.md, 5.1).
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chatmodel_runtime import (
+    app,
+    hub,
+    keys,
+    management,
+    model_manager,
+    patients,
+    scheduling,
+    server,
+    settings,
+    triage,
+)
+from chatmodel_runtime.engines import Engine
+from chatmodel_runtime.engines.mock import MockEngine
+from chatmodel_runtime.errors import EXIT_CRASH, Failure
+from chatmodel_runtime.logs import configure_logs
+
+logger = logging.getLogger("chatmodel_runtime")
+TERMINATION_LOG = pathlib.Path("/dev/termination-log")
+PUBLIC_PORT, MANAGEMENT_PORT = 8002, 9090
+Command = Callable[[Mapping[str, str]], dict[str, Any] | None]
+
+
+def main() -> None:
+    """Run one command; its ending is the exit code and the termination message."""
+    parser = argparse.ArgumentParser(prog="chatmodel-runtime", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve a model on 8002, management on 9090")
+    commands.add_parser("inspect", help="say what a model on the hub is (in Jobs)")
+    commands.add_parser("stage", help="fetch a commit into a volume (in pods)")
+    commands.add_parser("download", help="fetch the model of LLM_MODE into MODEL_CACHE_DIR")
+    command = parser.parse_args().command
+    env = {**_read_dotenv(pathlib.Path(".env")), **os.environ}
+    configure_logs()
+    sys.exit(_end(COMMANDS[command], env))
+
+
+def _end(work: Command, env: Mapping[str, str]) -> int:
+    """Run a command and return its exit code, its last words written for the kubelet."""
+    try:
+        result = work(env)
+    except Failure as failure:
+        logger.error(str(failure))
+        _write_termination(failure.report())
+        return failure.exit_code
+    except Exception as error:
+        logger.exception("crashed")
+        crash = Failure("Crash", type(error).__name__)
+        _write_termination(crash.report())
+        return EXIT_CRASH
+    if result is not None:
+        _write_termination(json.dumps(result))
+    return 0
+
+
+def _write_termination(text: str) -> None:
+    if TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(text)
+
+
+def _read_dotenv(path: pathlib.Path) -> dict[str, str]:
+    """Return the variables of a `.env` file: NAME=value lines, # comments."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.split(" #")[0].strip().strip("\"'") for key, value in pairs}
+
+
+def inspect(env: Mapping[str, str]) -> dict[str, Any]:
+    """Find out what a model is; the result is the termination message."""
+    config = settings.read_config("inspect", env.get(settings.ENV_CONFIG, ""))
+    assert isinstance(config, settings.InspectConfig)
+    client = hub.HubClient(config.hub)
+    found = model_manager.inspect(client, config.model_id, config.model_revision)
+    logger.info("inspected", extra={"bytes": found["totalBytes"]})
+    return found
+
+
+def stage(env: Mapping[str, str]) -> dict[str, Any]:
+    """Fetch a commit into a volume, saying on port 9090 how far it is."""
+    config = settings.read_config("stage", env.get(settings.ENV_CONFIG, ""))
+    assert isinstance(config, settings.StageConfig)
+    progress = model_manager.Progress(config.commit)
+    server.serve_in_thread(management.build_progress_app(progress.read), MANAGEMENT_PORT)
+    started = time.monotonic()
+    _stage(hub.HubClient(config.hub), config.model_id, config.commit, config.models_root, progress)
+    return {
+        "commit": config.commit,
+        "totalBytes": progress.total_bytes,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _stage(
+    client: hub.HubClient,
+    model_id: str,
+    commit: str,
+    root: pathlib.Path,
+    progress: model_manager.Progress,
+) -> pathlib.Path:
+    reporter = model_manager.Reporter(progress, lambda seen: logger.info("staging", extra=seen))
+    reporter.start()
+    try:
+        folder = model_manager.stage(client, model_id, commit, root, progress)
+    finally:
+        reporter.finished.set()
+    logger.info("staged", extra={"bytes": progress.total_bytes})
+    return folder
+
+
+def download(env: Mapping[str, str]) -> None:
+    """Fetch the model of LLM_MODE for standalone use, as the origin's download_model_if_needed."""
+    model_id = settings.standalone_model_id(env)
+    token = env.get("HF_TOKEN") or env.get("HUGGINGFACE_TOKEN")
+    where = settings.Hub(endpoint=env.get("HF_ENDPOINT") or None)
+    client = hub.HubClient(where, token)
+    found = model_manager.inspect(client, model_id, env.get("MODEL_REVISION") or "main")
+    print(f"{model_id} at {found['commit']}: {found['totalBytes']} bytes", file=sys.stderr)
+    progress = model_manager.Progress(found["commit"])
+    folder = _stage(client, model_id, found["commit"], settings.cache_dir(env), progress)
+    print(f"complete in {folder}", file=sys.stderr)
+
+
+def serve(env: Mapping[str, str]) -> None:
+    """Serve until SIGTERM."""
+    text = env.get(settings.ENV_CONFIG)
+    if text is None:
+        config = settings.read_environment(env)
+        host = "127.0.0.1"
+    else:
+        parsed = settings.read_config("serve", text)
+        assert isinstance(parsed, settings.ServeConfig)
+        config, host = parsed, "0.0.0.0"
+    ports = (
+        int(env.get("CHAT_API_PORT") or PUBLIC_PORT),
+        int(env.get("MANAGEMENT_PORT") or MANAGEMENT_PORT),
+    )
+    asyncio.run(_serve(config, host, ports))
+
+
+async def _serve(config: settings.ServeConfig, host: str, ports: tuple[int, int]) -> None:
+    api_keys = keys.ApiKeys(config.auth)
+    api_keys.check()
+    limits = config.limits
+    scheduler = scheduling.Scheduler(
+        _choose_engine(config),
+        max_active=limits.max_concurrent_requests,
+        max_queued=limits.max_queued_requests,
+        deadline_seconds=limits.request_deadline_seconds,
+    )
+    source = _choose_patients(config)
+    verifier = management.Verifier(config, scheduler)
+    servers = server.Servers(limits.drain_seconds)
+    public = app.build_app(config, scheduler, triage.Triage(config, source, scheduler), api_keys)
+    age = limits.max_connection_age_seconds
+    # Standalone with keys the service may be meant for others; without them it is not.
+    public_host = host if config.auth.mode == "None" else "0.0.0.0"
+    servers.add(server.EndConnections(public, age, servers.draining), public_host, ports[0])
+    servers.add(management.build_serve_app(scheduler, verifier, servers.draining), host, ports[1])
+
+    async def load() -> None:
+        started = time.monotonic()
+        if config.model_dir is not None:
+            await asyncio.to_thread(model_manager.check, config.model_dir)
+
+        async def warm_up() -> None:
+            await verifier.ask()
+
+        await scheduler.start(warm_up)
+        logger.info("ready", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    try:
+        await servers.run(load())
+    finally:
+        scheduler.close()
+        await source.close()
+
+
+def _choose_engine(config: settings.ServeConfig) -> Engine:
+    if config.engine == "Mock":
+        return MockEngine()
+    from chatmodel_runtime.engines.torch import TorchEngine
+
+    assert config.model_dir is not None
+    return TorchEngine(config.model_dir)
+
+
+def _choose_patients(config: settings.ServeConfig) -> patients.PatientSource:
+    if config.patient_context.source == "Demo":
+        return patients.DemoPatients()
+    if config.patient_context.url is not None:
+        return patients.HttpPatients(config.patient_context.url)
+    return patients.NoPatients()
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": serve,
+    "inspect": inspect,
+    "stage": stage,
+    "download": download,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The public port: `/triage`, `/health`, `/ready`, `/`. HTTP in, HTTP out; the story is elsewhere.
+
+Every route but the two probes needs a key. Errors are generic and carry a trace id; a body that
+does not fit is refused without repeating it.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import fastapi
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chatmodel_runtime import keys, patients, scheduling, triage
+from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse
+from chatmodel_runtime.settings import ServeConfig
+
+logger = logging.getLogger(__name__)
+VERSION = "0.1.0"
+OPEN_PATHS = frozenset({"/health", "/ready"})
+
+
+class RequireKey:
+    """Refuse everything but the probes without a valid key."""
+
+    def __init__(self, app: ASGIApp, api_keys: keys.ApiKeys) -> None:
+        self._app = app
+        self._keys = api_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 401."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+            if not self._keys.allows(headers):
+                refusal = _problem(401, "API key missing or wrong", new_trace_id())
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def build_app(
+    config: ServeConfig,
+    scheduler: scheduling.Scheduler,
+    story: triage.Triage,
+    api_keys: keys.ApiKeys,
+) -> fastapi.FastAPI:
+    """Return the public application."""
+    app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None)
+    app.add_middleware(RequireKey, api_keys=api_keys)
+    app.add_exception_handler(RequestValidationError, _refuse_body)
+
+    @app.get("/")
+    async def describe() -> dict[str, str]:
+        return {
+            "service": "chat-api",
+            "version": VERSION,
+            "description": "Triage chat service",
+            "default_llm_mode": config.mode,
+            "revision": config.revision,
+        }
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok", "service": "chat-api", "version": VERSION}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        if scheduler.state == "ready":
+            return JSONResponse({"status": "ready", "service": "chat-api", "version": VERSION})
+        message = "the model is not loaded yet"
+        return JSONResponse({"status": "loading", "message": message}, status_code=503)
+
+    @app.post("/triage", response_model=TriageResponse)
+    async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
+        return await _ask(story, body, request.is_disconnected)
+
+    return app
+
+
+async def _ask(
+    story: triage.Triage, body: TriageRequest, is_gone: Callable[[], Awaitable[bool]]
+) -> TriageResponse | JSONResponse:
+    trace_id, started = new_trace_id(), time.perf_counter()
+    outcome: TriageResponse | JSONResponse
+    try:
+        outcome = await story.answer(body, trace_id, is_gone)
+    except patients.PatientNotFound:
+        detail = {
+            "error": "Patient not found",
+            "trace_id": trace_id,
+            "patient_mrn": body.patient_mrn,
+        }
+        outcome = JSONResponse({"detail": detail}, status_code=404)
+    except patients.PatientSourceDown:
+        outcome = _problem(503, "Error fetching patient data", trace_id)
+    except scheduling.NotReady:
+        outcome = _problem(503, "Model is loading", trace_id)
+    except scheduling.Overloaded as error:
+        outcome = _problem(429, "Too many requests", trace_id)
+        outcome.headers["Retry-After"] = str(error.retry_after)
+    except Exception as error:  # whatever an engine raises, the client reads one sentence
+        logger.error("answer failed", extra={"trace_id": trace_id, "kind": type(error).__name__})
+        outcome = _problem(500, "Error generating response", trace_id)
+    status = outcome.status_code if isinstance(outcome, JSONResponse) else 200
+    seconds = round(time.perf_counter() - started, 3)
+    extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
+    logger.info("request completed", extra=extra)
+    return outcome
+
+
+async def _refuse_body(request: fastapi.Request, error: Exception) -> JSONResponse:
+    """Say which fields do not fit, never what was in them."""
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"loc": fault["loc"], "msg": fault["msg"], "type": fault["type"]}
+        for fault in error.errors()
+    ]
+    return JSONResponse({"detail": faults, "trace_id": new_trace_id()}, status_code=422)
+
+
+def _problem(status: int, error: str, trace_id: str) -> JSONResponse:
+    return JSONResponse({"detail": {"error": error, "trace_id": trace_id}}, status_code=status)
+
+
+def new_trace_id() -> str:
+    """Return a random request id."""
+    return str(uuid.uuid4())

@@ -1,0 +1,80 @@
+"""How a command of the runtime can end badly: reason, message, exit code.
+
+    Failure
+    ├── ConfigError   64  the configuration contradicts itself or is not known
+    ├── BadModel      65  the model cannot serve, here or anywhere: never tried again
+    └── TryAgain      75  something outside: hub, disk, Secret
+
+Raised at edges (settings, hub, model files, engines), written once by `__main__` as termination
+message. Any other exception is a crash, 70. The reasons are the operator's
+(`docs/reasons.md`); a contract test keeps the two lists in step.
+"""
+
+import json
+
+EXIT_CRASH = 70
+MESSAGE_LIMIT = 3000
+
+BAD_MODEL_REASONS = frozenset(
+    {
+        "ModelNotFound",
+        "RevisionNotFound",
+        "UnsafeModelContent",
+        "IntegrityError",
+        "ChatTemplateMissing",
+        "EngineUnsupported",
+        "ModelLoadFailed",
+    }
+)
+TRY_AGAIN_REASONS = frozenset(
+    {
+        "HubUnauthorizedOrNotFound",
+        "ModelGated",
+        "HubUnavailable",
+        "InsufficientStorage",
+        "CacheMissing",
+        "ApiKeyMissing",
+    }
+)
+
+
+class Failure(Exception):
+    """A command ends with a reason; the message holds nothing secret and nothing of a patient."""
+
+    exit_code = EXIT_CRASH
+    retryable = False
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+    def report(self) -> str:
+        """Return the termination message: one JSON object of at most 4,000 bytes."""
+        text = self.message.encode()[:MESSAGE_LIMIT].decode(errors="ignore")
+        return json.dumps(
+            {"reason": self.reason, "message": text, "retryable": self.retryable},
+            ensure_ascii=False,
+        )
+
+
+class ConfigError(Failure):
+    """The configuration is not one this runtime understands."""
+
+    exit_code = 64
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ConfigError", message)
+
+
+class BadModel(Failure):
+    """The model cannot serve; `reason` is one of BAD_MODEL_REASONS."""
+
+    exit_code = 65
+
+
+class TryAgain(Failure):
+    """Something outside the model is in the way; `reason` is one of TRY_AGAIN_REASONS."""
+
+    exit_code = 75
+    retryable = True

@@ -1,0 +1,44 @@
+"""JSON lines on standard output: time, level, logger, message and the fields given by `extra`.
+
+Called by `__main__`. Libraries may warn, not talk: an HTTP client's log would hold URLs.
+"""
+
+import json
+import logging
+import re
+import sys
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}|(?i:bearer|basic) [A-Za-z0-9._~+/=-]{8,}")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; what looks like a token is struck out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        body = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        body |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info and record.exc_info[0] is not None:
+            # Kind and place, not the text: that may hold what a user wrote.
+            body["exception"] = record.exc_info[0].__name__
+            trace = record.exc_info[2]
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            if trace is not None:
+                code = trace.tb_frame.f_code
+                body["at"] = f"{code.co_filename}:{trace.tb_lineno}"
+        return _TOKEN.sub("[token]", json.dumps(body, default=str))
+
+
+def configure_logs() -> None:
+    """Send our own log at INFO, everybody else's at WARNING, to standard output as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("chatmodel_runtime").setLevel(logging.INFO)

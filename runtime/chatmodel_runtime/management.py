@@ -1,0 +1,98 @@
+"""The management port: liveness, readiness, verification, progress. In no Service.
+
+`/verify` takes no input: it asks the loaded model a fixed question through the same prompt, engine
+and splitter as real requests, and says who answered.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fastapi
+from fastapi.responses import JSONResponse
+
+from chatmodel_runtime import prompts, scheduling
+from chatmodel_runtime.engines import Sampling
+from chatmodel_runtime.settings import ServeConfig
+
+BUDGET = scheduling.Budget(thinking=8, answer=16, sampling=Sampling())
+SECONDS = 110
+
+
+class Verifier:
+    """Asks the fixed question, one at a time, ahead of the public queue."""
+
+    def __init__(self, config: ServeConfig, scheduler: scheduling.Scheduler) -> None:
+        self._config = config
+        self._scheduler = scheduler
+        self._lock = asyncio.Lock()
+
+    async def ask(self) -> int:
+        """Return the tokens of the answer. Raises `ValueError` when it is empty."""
+        messages = prompts.build_triage_messages(prompts.VERIFICATION_QUERY, None)
+        async with self._lock, asyncio.timeout(SECONDS):
+            made = await self._scheduler.answer(messages, BUDGET, ahead=True)
+        if not made.text:
+            raise ValueError("the answer was empty")
+        return made.tokens
+
+    async def verify(self) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and body of a verification."""
+        started = time.perf_counter()
+        try:
+            tokens = await self.ask()
+        except Exception as error:  # whatever went wrong is the answer to this question
+            message = f"no answer: {type(error).__name__}"
+            return 503, {"ok": False, "reason": "VerificationFailed", "message": message}
+        config = self._config
+        return 200, {
+            "ok": True,
+            "chatModel": config.chat_model,
+            "revision": config.revision,
+            "mode": config.mode,
+            "modelID": config.model_id,
+            "commit": config.commit,
+            "engine": config.engine,
+            "tokens": tokens,
+            "seconds": round(time.perf_counter() - started, 3),
+            "cases": 1,
+        }
+
+
+def build_serve_app(
+    scheduler: scheduling.Scheduler, verifier: Verifier, is_draining: Callable[[], bool]
+) -> fastapi.FastAPI:
+    """Return the management application of `serve`."""
+    app = fastapi.FastAPI(openapi_url=None)
+
+    @app.get("/livez")
+    async def livez() -> JSONResponse:
+        stuck = scheduler.is_stuck()
+        return JSONResponse({"status": "stuck" if stuck else "ok"}, 503 if stuck else 200)
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        state = "draining" if is_draining() else scheduler.state
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+    @app.post("/verify")
+    async def verify() -> JSONResponse:
+        if scheduler.state != "ready":
+            body = {"ok": False, "reason": "VerificationFailed", "message": scheduler.state}
+            return JSONResponse(body, 503)
+        status, body = await verifier.verify()
+        return JSONResponse(body, status)
+
+    return app
+
+
+def build_progress_app(read: Callable[[], dict[str, Any]]) -> fastapi.FastAPI:
+    """Return the management application of `stage`: how far the download is."""
+    app = fastapi.FastAPI(openapi_url=None)
+
+    @app.get("/progress")
+    async def progress() -> dict[str, Any]:
+        return read()
+
+    return app

@@ -1,0 +1,89 @@
+"""Where patients come from: nowhere, the demo patients shipped here, or the origin's patient API.
+
+Called by `triage`. Never logs; a record number leaves this module only inside the lookup.
+"""
+
+import importlib.resources
+import json
+import urllib.parse
+from typing import Any, Protocol
+
+import httpx2
+
+Summary = dict[str, Any]
+TIMEOUT_SECONDS = 30
+
+
+class PatientNotFound(Exception):
+    """There is no such patient."""
+
+
+class PatientSourceDown(Exception):
+    """The patient API does not answer, or not with a summary."""
+
+
+class PatientSource(Protocol):
+    """Finds the summary of a patient; None means that no patient data is used at all."""
+
+    async def find(self, mrn: str) -> Summary | None:
+        """Return the summary. Raises `PatientNotFound` or `PatientSourceDown`."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class NoPatients:
+    """Questions are answered without patient data."""
+
+    async def find(self, mrn: str) -> Summary | None:
+        """Return None for everybody."""
+        return None
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class DemoPatients:
+    """Invented patients, each under two spellings of its number."""
+
+    def __init__(self) -> None:
+        text = importlib.resources.files("chatmodel_runtime").joinpath("data/patients.json")
+        entries = json.loads(text.read_text())
+        self._summaries = {mrn: entry["summary"] for entry in entries for mrn in entry["mrns"]}
+
+    async def find(self, mrn: str) -> Summary | None:
+        """Return the demo patient of that number."""
+        if mrn not in self._summaries:
+            raise PatientNotFound
+        summary: Summary = self._summaries[mrn]
+        return summary
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class HttpPatients:
+    """The origin's patient API: `GET {url}/patients/{mrn}/summary`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS)
+
+    async def find(self, mrn: str) -> Summary | None:
+        """Return the patient's summary; redirects are not followed."""
+        path = f"/patients/{urllib.parse.quote(mrn, safe='')}/summary"
+        try:
+            response = await self._client.get(path)
+            if response.status_code == 404:
+                raise PatientNotFound
+            response.raise_for_status()
+            body = response.json()
+        except (httpx2.HTTPError, ValueError):
+            # Not "from": the cause's text holds the URL, and that the record number.
+            raise PatientSourceDown from None
+        if not isinstance(body, dict):
+            raise PatientSourceDown
+        return body
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,131 @@
+"""Two HTTP servers in one event loop, and how connections end.
+
+Called by `__main__`. A connection is closed with an answer once it is older than a maximum age, so
+that clients that keep connections alive follow a switch of the Service; after SIGTERM every answer
+closes its connection, until the drain window is over and what runs has finished.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+KEEP_ALIVE_SECONDS = 75
+SPREAD = 0.2
+FORGET_SECONDS = 2 * KEEP_ALIVE_SECONDS
+
+
+class EndConnections:
+    """Add `Connection: close` to answers on old connections, and to all while draining."""
+
+    def __init__(
+        self, app: ASGIApp, max_age_seconds: float, is_draining: Callable[[], bool]
+    ) -> None:
+        self._app = app
+        self._max_age = max_age_seconds
+        self._is_draining = is_draining
+        # (client address, port) → (when it ends, when it was last used)
+        self._connections: dict[tuple[str, int], tuple[float, float]] = {}
+        self._swept = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; the header is added when the answer begins."""
+        if scope["type"] != "http" or not scope.get("client"):
+            await self._app(scope, receive, send)
+            return
+        client = (scope["client"][0], scope["client"][1])
+        self._touch(client)
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._is_over(client):
+                self._connections.pop(client, None)
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_last)
+
+    def _touch(self, client: tuple[str, int]) -> None:
+        now = time.monotonic()
+        age = self._max_age * random.uniform(1 - SPREAD, 1 + SPREAD)
+        end, _ = self._connections.get(client, (now + age, now))
+        self._connections[client] = (end, now)
+        if now - self._swept > FORGET_SECONDS:
+            self._swept = now
+            fresh = {k: v for k, v in self._connections.items() if now - v[1] < FORGET_SECONDS}
+            self._connections = fresh
+
+    def _is_over(self, client: tuple[str, int]) -> bool:
+        end, _ = self._connections.get(client, (0.0, 0.0))
+        return self._is_draining() or time.monotonic() >= end
+
+
+def _configure(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        lifespan="off",
+        server_header=False,
+    )
+
+
+def serve_in_thread(app: ASGIApp, port: int) -> None:
+    """Serve an application beside the main thread's work, until the process ends."""
+    server = uvicorn.Server(_configure(app, "0.0.0.0", port))
+    threading.Thread(target=server.run, daemon=True).start()
+
+
+class Servers:
+    """The public and the management server of one process."""
+
+    def __init__(self, drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self._servers: list[uvicorn.Server] = []
+        self._stop = asyncio.Event()
+        self.is_draining = False
+
+    def draining(self) -> bool:
+        """Say whether SIGTERM has come."""
+        return self.is_draining
+
+    def add(self, app: ASGIApp, host: str, port: int) -> None:
+        """Add an application; it listens once `run` is called."""
+        self._servers.append(uvicorn.Server(_configure(app, host, port)))
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        serving = [asyncio.ensure_future(server._serve()) for server in self._servers]
+        loading = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({loading, stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                await asyncio.wait({stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain()
+        finally:
+            for task in (loading, stopping):
+                task.cancel()
+            for server in self._servers:
+                server.should_exit = True
+            await asyncio.gather(*serving, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        """Answer on for the drain window: clients may not have heard yet that we go."""
+        self.is_draining = True
+        logger.info("draining", extra={"seconds": self._drain_seconds})
+        await asyncio.sleep(self._drain_seconds)

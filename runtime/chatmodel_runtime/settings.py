@@ -1,0 +1,200 @@
+"""The runtime's configuration: one JSON in pods, the origin's environment variables outside.
+
+Read once by `__main__`. What is unknown or contradictory is refused with one sentence.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+from chatmodel_runtime.errors import ConfigError
+
+ENV_CONFIG = "CHATMODEL_CONFIG"
+QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
+QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
+COMMIT = r"^[0-9a-f]{40}$"
+MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
+
+
+class Part(pydantic.BaseModel):
+    """A part of the configuration; an unknown key is a mistake, not a wish."""
+
+    model_config = pydantic.ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
+
+
+class Generation(Part):
+    """Limits (tokens) and sampling defaults."""
+
+    max_new_tokens: int = pydantic.Field(default=512, ge=1)
+    max_thinking_tokens: int = pydantic.Field(default=1024, ge=0)
+    temperature: float = pydantic.Field(default=0.7, ge=0, le=2)
+    top_p: float = pydantic.Field(default=0.9, gt=0, le=1)
+    top_k: int = pydantic.Field(default=0, ge=0)
+
+
+class PatientContext(Part):
+    """Where patients are found."""
+
+    source: Literal["None", "Demo", "Http"] = "None"
+    url: str | None = None
+
+
+class Auth(Part):
+    """Who may ask; `keysDir` is a mounted Secret, each file's value a key."""
+
+    mode: Literal["ApiKey", "None"] = "ApiKey"
+    keys_dir: pathlib.Path = pathlib.Path("/var/run/secrets/chatmodel/api-keys")
+
+
+class Limits(Part):
+    """Requests at once and in the queue; seconds for the rest."""
+
+    max_concurrent_requests: int = pydantic.Field(default=8, ge=1)
+    max_queued_requests: int = pydantic.Field(default=32, ge=0)
+    request_deadline_seconds: float = pydantic.Field(default=600, gt=0)
+    drain_seconds: float = pydantic.Field(default=10, ge=0)
+    max_connection_age_seconds: float = pydantic.Field(default=5, gt=0)
+
+
+class Hub(Part):
+    """Where models come from, and the file with the token, if there is one."""
+
+    endpoint: str | None = None
+    token_file: pathlib.Path | None = None
+
+
+class ServeConfig(Part):
+    """What to serve, and as whom."""
+
+    command: Literal["serve"]
+    chat_model: str
+    revision: str
+    mode: Literal["mock", "qwen", "huggingface"]
+    model_id: str | None = pydantic.Field(default=None, alias="modelID", pattern=MODEL_ID)
+    commit: str | None = pydantic.Field(default=None, pattern=COMMIT)
+    engine: Literal["Mock", "Transformers"]
+    model_dir: pathlib.Path | None = None
+    generation: Generation = Generation()
+    patient_context: PatientContext = PatientContext()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> "ServeConfig":
+        if (self.mode == "mock") != (self.engine == "Mock"):
+            raise ValueError(f"mode {self.mode} and engine {self.engine} contradict each other")
+        if self.mode != "mock" and (self.model_id is None or self.model_dir is None):
+            raise ValueError(f"mode {self.mode} needs modelID and modelDir")
+        if (self.patient_context.source == "Http") != (self.patient_context.url is not None):
+            raise ValueError("patientContext.url is needed with source Http, and only then")
+        return self
+
+
+class InspectConfig(Part):
+    """Which model to find out about."""
+
+    command: Literal["inspect"]
+    chat_model: str
+    revision: str
+    model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
+    model_revision: str = "main"
+    hub: Hub = Hub()
+
+
+class StageConfig(Part):
+    """Which commit to fetch, and where to."""
+
+    command: Literal["stage"]
+    chat_model: str
+    revision: str
+    model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
+    commit: str = pydantic.Field(pattern=COMMIT)
+    models_root: pathlib.Path
+    hub: Hub = Hub()
+
+
+CONFIGS: dict[str, type[Part]] = {
+    "serve": ServeConfig,
+    "inspect": InspectConfig,
+    "stage": StageConfig,
+}
+
+
+def read_config(command: str, text: str) -> Part:
+    """Return the configuration of a command. Raises `ConfigError` naming the first wrong field."""
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{ENV_CONFIG} is not JSON: {error}") from None
+    if not isinstance(body, dict) or body.get("command") != command:
+        raise ConfigError(f"{ENV_CONFIG} is not for the command {command}")
+    try:
+        return CONFIGS[command].model_validate(body)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{ENV_CONFIG}: {first_fault(error)}") from None
+
+
+def first_fault(error: pydantic.ValidationError) -> str:
+    """Return where and what the first fault is, without the value."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
+
+
+def read_environment(env: Mapping[str, str]) -> ServeConfig:
+    """Return the configuration of a standalone server from the origin's variables.
+
+    Raises `ConfigError`. A model is served from where `download` puts it.
+    """
+    mode = env.get("LLM_MODE") or env.get("DEFAULT_LLM_MODE") or "mock"
+    mode = "qwen" if mode in QWEN_ALIASES else mode
+    url = env.get("DB_API_BASE_URL") or None
+    source = (env.get("PATIENT_CONTEXT") or ("http" if url else "none")).capitalize()
+    keys = env.get("API_KEYS_FILE")
+    body: dict[str, Any] = {
+        "command": "serve",
+        "chatModel": "standalone",
+        "revision": "standalone",
+        "mode": mode,
+        "engine": "Mock" if mode == "mock" else "Transformers",
+        "patientContext": {"source": source, "url": url if source == "Http" else None},
+        "auth": {"mode": "ApiKey", "keysDir": keys} if keys else {"mode": "None"},
+    }
+    if mode != "mock":
+        body |= _local_model(mode, env)
+    try:
+        return ServeConfig.model_validate(body)
+    except pydantic.ValidationError as error:
+        raise ConfigError(first_fault(error)) from None
+
+
+def standalone_model_id(env: Mapping[str, str]) -> str:
+    """Return the model a standalone `download` or server is about."""
+    mode = env.get("LLM_MODE") or env.get("DEFAULT_LLM_MODE") or "qwen"
+    if mode in ("mock", *QWEN_ALIASES):
+        return QWEN_MODEL_ID
+    model_id = env.get("MODEL_ID", "")
+    if not model_id:
+        raise ConfigError(f"LLM_MODE={mode} needs MODEL_ID, as HuggingFaceTB/SmolLM2-135M-Instruct")
+    return model_id
+
+
+def cache_dir(env: Mapping[str, str]) -> pathlib.Path:
+    """Return where standalone models lie."""
+    return pathlib.Path(env.get("MODEL_CACHE_DIR") or "./models")
+
+
+def _local_model(mode: str, env: Mapping[str, str]) -> dict[str, Any]:
+    model_id = standalone_model_id(env)
+    folder = cache_dir(env) / model_id.replace("/", "--")
+    complete = sorted(folder.glob("*/COMPLETE"), key=lambda path: path.stat().st_mtime)
+    if not complete:
+        raise ConfigError(f"{model_id} is not in {folder}: run `make download-model` first")
+    where = complete[-1].parent
+    return {"modelID": model_id, "commit": where.name, "modelDir": str(where)}
