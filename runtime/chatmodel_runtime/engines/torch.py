@@ -85,7 +85,7 @@ class TorchEngine:
                 raise ArithmeticError("the model's output is not a number")
             return scores
 
-        class Step(transformers.LogitsProcessor):  # type: ignore[misc]
+        class Step(transformers.LogitsProcessor):  # type: ignore[misc, name-defined]
             def __call__(self, input_ids: Any, scores: Any) -> Any:
                 return step(scores)
 
