@@ -173,7 +173,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         digest = self.server.repositories.sha256(file)
         if file.size < LARGE:
             return {"blobId": digest[:40]}
-        return {"blobId": digest[:40], "lfs": {"sha256": digest, "size": file.size, "pointerSize": 134}}
+        return {
+            "blobId": digest[:40],
+            "lfs": {"sha256": digest, "size": file.size, "pointerSize": 134},
+        }
 
     def _tree(self, model_id: str, revision: str) -> None:
         commit = self._open(model_id, revision)

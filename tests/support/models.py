@@ -214,7 +214,10 @@ def make_too_big(folder: pathlib.Path, qwen: pathlib.Path) -> None:
     config |= {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
     config |= {"dtype": "float32", "layer_types": ["full_attention"] * layers}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    shapes = {"model.embed_tokens.weight": [config["vocab_size"], width], "model.norm.weight": [width]}
+    shapes = {
+        "model.embed_tokens.weight": [config["vocab_size"], width],
+        "model.norm.weight": [width],
+    }
     for i in range(layers):
         at = f"model.layers.{i}"
         shapes |= {f"{at}.input_layernorm.weight": [width]}

@@ -1,0 +1,171 @@
+"""Building the project's images with docker where an engine answers, else with buildah.
+
+An image is built once for its inputs and kept as an archive in the cache; nodes of the embedded
+cluster import archives, kind loads them.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tarfile
+import tempfile
+
+from devcluster import build
+from devcluster.settings import BASE_IMAGE, ROOT, Settings
+from devcluster.shell import Problem, run, say, succeeds
+
+PUBLIC_BASE = "python:3.11-slim-bookworm"
+WHEELS = ROOT.parent / "shared" / "wheels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """One image: its name, Dockerfile, target, and the inputs it depends on."""
+
+    name: str
+    reference: str
+    dockerfile: str
+    target: str
+    inputs: tuple[str, ...]
+    takes_wheels: bool = False
+
+
+PYTHON = ("pyproject.toml", "README.md", "LICENSE", ".dockerignore")
+IMAGES = (
+    Image(
+        "operator",
+        "localhost/chatmodel-operator:dev",
+        "Dockerfile.operator",
+        "",
+        (*PYTHON, "Dockerfile.operator", "operator"),
+    ),
+    Image(
+        "mock",
+        "localhost/chatmodel-runtime:mock",
+        "Dockerfile.runtime",
+        "mock",
+        (*PYTHON, "Dockerfile.runtime", "runtime"),
+    ),
+    Image(
+        "cpu",
+        "localhost/chatmodel-runtime:cpu",
+        "Dockerfile.runtime",
+        "cpu",
+        (*PYTHON, "Dockerfile.runtime", "runtime"),
+        takes_wheels=True,
+    ),
+    Image(
+        "hub",
+        "localhost/chatmodel-hub:dev",
+        "Dockerfile",
+        "",
+        ("tests/support/hub", "tests/support/hub_mirror.py", "tests/support/models.py"),
+    ),
+)
+
+
+def has_docker() -> bool:
+    """Say whether a Docker engine answers."""
+    return shutil.which("docker") is not None and succeeds("docker", "version")
+
+
+def build_command(
+    image: Image, context: pathlib.Path, *, docker: bool, wheels: pathlib.Path | None
+) -> list[str]:
+    """Return the command line that builds an image."""
+    file = str(context / image.dockerfile)
+    target = ["--target", image.target] if image.target else []
+    base = ["--build-arg", f"BASE={PUBLIC_BASE if docker else BASE_IMAGE}"]
+    common = ["-f", file, "-t", image.reference, *base, *target]
+    if docker:
+        extra = ["--build-context", f"wheels={wheels}"] if wheels else []
+        return ["docker", "buildx", "build", "--load", *common, *extra, str(context)]
+    # The bundle of this machine: where TLS is signed anew on the way out, pip must know by whom.
+    volumes = ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro"]
+    if wheels:
+        volumes += ["-v", f"{wheels}:/wheels:ro"]
+    return ["buildah", "bud", "--runtime", "runc", *volumes, *common, str(context)]
+
+
+def build_images(config: Settings, names: list[str], python: str = sys.executable) -> None:
+    """Build the images of these names, or all; say the size of each above the base."""
+    chosen = [image for image in IMAGES if not names or image.name in names]
+    if unknown := set(names) - {image.name for image in chosen}:
+        known = ", ".join(image.name for image in IMAGES)
+        raise Problem(f"there is no image {', '.join(sorted(unknown))}; there are: {known}")
+    docker = has_docker()
+    if not docker:
+        build.build_base(config)
+        if not succeeds("buildah", "inspect", "--type", "image", BASE_IMAGE):
+            run("buildah", "pull", "-q", f"docker-archive:{config.images}/base.tar")
+    for image in chosen:
+        _build(config, image, docker, python)
+
+
+def _build(config: Settings, image: Image, docker: bool, python: str) -> None:
+    wheels = WHEELS if image.takes_wheels and WHEELS.is_dir() else None
+    inputs = [ROOT / name for name in image.inputs if (ROOT / name).exists()]
+    listing = " ".join(sorted(p.name for p in wheels.iterdir())) if wheels else ""
+    base = (config.images / "base.tar.key").read_text() if not docker else PUBLIC_BASE
+    key = build.key_of(*inputs, listing, base, image.target, pathlib.Path(__file__))
+
+    def work(path: pathlib.Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            context = _context(image, pathlib.Path(folder), python)
+            run(*build_command(image, context, docker=docker, wheels=wheels), env=_environment())
+            _save(image, path, docker)
+        if not docker:
+            run("buildah", "rmi", "--prune", check=False)
+
+    archive = config.images / f"{image.name}.tar"
+    build.make(archive, key, f"build image {image.reference}", work)
+    say(f"  {image.reference}: {_describe(archive, config.images / 'base.tar')}")
+
+
+def _environment() -> dict[str, str]:
+    # Layers in containers-storage need more room than a small /var/tmp may have.
+    return {**os.environ, "BUILDAH_ISOLATION": "oci"}
+
+
+def _context(image: Image, folder: pathlib.Path, python: str) -> pathlib.Path:
+    """Return the build context; the hub's is put together from the mirror and the models."""
+    if image.name != "hub":
+        return ROOT
+    support = ROOT / "tests/support"
+    shutil.copy(support / "hub/Dockerfile", folder)
+    shutil.copy(support / "hub_mirror.py", folder)
+    run(python, support / "models.py", "--out", folder / "models")
+    return folder
+
+
+def _save(image: Image, path: pathlib.Path, docker: bool) -> None:
+    if docker:
+        run("docker", "save", "-o", path, image.reference)
+    else:
+        run("buildah", "push", "-q", image.reference, f"docker-archive:{path}:{image.reference}")
+
+
+def unpacked_bytes(archive: pathlib.Path) -> int:
+    """Return the bytes of all layers of a docker-archive, unpacked."""
+    with tarfile.open(archive) as tar:
+        handle = tar.extractfile("manifest.json")
+        assert handle is not None
+        layers = json.load(handle)[0]["Layers"]
+        total = 0
+        for name in layers:
+            layer = tar.extractfile(name)
+            assert layer is not None
+            with tarfile.open(fileobj=layer, mode="r:*") as files:
+                total += sum(entry.size for entry in files)
+    return total
+
+
+def _describe(archive: pathlib.Path, base: pathlib.Path) -> str:
+    whole = unpacked_bytes(archive)
+    if not base.exists():
+        return f"{whole / 1e6:.0f} MB unpacked"
+    below = unpacked_bytes(base)
+    return f"{whole / 1e6:.0f} MB unpacked, {(whole - below) / 1e6:.0f} MB above the base"
