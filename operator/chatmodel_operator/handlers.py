@@ -89,6 +89,8 @@ class _Backoffs:
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     """Fix kopf's settings, and start the queue."""
+    # kopf says of every event that its handler succeeded; ours only feed a queue.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.networking.request_timeout = 30

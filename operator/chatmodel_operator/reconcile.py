@@ -4,13 +4,17 @@ Called by `handlers` for every ChatModel that somebody should look at. Keeps no 
 passes; whatever happens, the next pass starts from what the cluster says.
 """
 
+import logging
 import secrets
 
 from chatmodel_operator import cluster, errors, questions, rollout, status
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.desired import deployment, job, revision, service
+from chatmodel_operator.desired.metadata import Manifest
 from chatmodel_operator.observed import Observed
 from chatmodel_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -112,7 +116,14 @@ class Reconciler:
         if await self._api.patch_status(observed.chatmodel, body):
             event = status.build_event(observed.chatmodel, body, now)
             if event is not None:
-                await self._api.post_event(event)
+                await self._post(event)
+
+    async def _post(self, event: Manifest) -> None:
+        """Post an event; the status says the same, so that a refused one is no failure."""
+        try:
+            await self._api.post_event(event)
+        except errors.ClusterError as error:
+            logger.warning("event not posted: %s", error)
 
 
 def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:

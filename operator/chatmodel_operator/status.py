@@ -122,7 +122,7 @@ def build_event(chatmodel: ChatModel, status: Body, now: datetime.datetime) -> B
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{chatmodel.name}.", "namespace": chatmodel.namespace},
+        "metadata": {"generateName": f"{chatmodel.name}-", "namespace": chatmodel.namespace},
         "eventTime": now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "type": "Normal" if is_normal else "Warning",
         "reason": reason.value,

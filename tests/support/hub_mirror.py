@@ -1,160 +1,307 @@
-"""A mirror of the Hugging Face hub, as far as huggingface_hub 2.4.0 calls it; standard library only.
+"""A mirror of the Hugging Face hub, as far as huggingface_hub calls it. Standard library only.
 
-    hub_mirror.py --root DIR --port 8080                          # in an image, or by hand
-    with HubMirror(root).start() as mirror: mirror.endpoint ...   # in a test, on loopback
+    hub_mirror.py --root DIR [--host 127.0.0.1] [--port 8080]
 
-A model is a folder `<root>/<org>/<name>/` made by `add_commit`: the files of each commit, and
-`repo.json` with `refs` (branch or tag to commit), `gated`, and for each commit its files' size and
-sha256. A file with `head` (base64) is synthetic: that head, then zeros, and nothing on disk.
+A model is a folder `<root>/<org>/<name>/` with `refs.json` (branch or tag -> commit, and optionally
+`"gated": true`) and one folder for each commit. `<file>.synthetic` stands for a file of zeros behind
+a head: `{"size": bytes, "head": base64}`.
 
-Commands: `POST /_admin/faults` with a list of faults (see `Fault`; it replaces the list before),
-`POST /_admin/refs` with `{"model", "ref", "commit"}` moves a branch, `GET /_admin/requests` says
-what was asked and whether a token came along, never the token; `GET /_admin/models` lists models.
+Faults on command, for tests: `POST /_admin/faults` with a list of
+`{"match": "substring of the path", "status": 503, "times": 1, "headers": {}, "cut": bytes,
+"seconds_per_mib": 0.5}`; the first that matches is used up. `GET /_admin/requests` says what was
+asked, with whether a token came along, never the token.
 """
 
 import argparse
 import base64
-import collections
 import contextlib
 import dataclasses
 import hashlib
 import http.server
 import json
-import os
 import pathlib
 import re
-import shutil
-import signal
-import socket
-import sys
 import threading
+import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 CHUNK = 1 << 20
-LARGE = 100_000  # bytes; from here on a file is announced as the hub announces its LFS files
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-ROUTES = {
-    "info": re.compile(rf"/api/models/(?P<model>{NAME}/{NAME})(?:/revision/(?P<revision>[^/]+))?"),
-    "tree": re.compile(rf"/api/models/(?P<model>{NAME}/{NAME})/tree/(?P<revision>[^/]+)"),
-    "file": re.compile(rf"/(?P<model>{NAME}/{NAME})/resolve/(?P<revision>[^/]+)/(?P<file>.+)"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-    """One file of a commit. With `head` it is synthetic: the head, then zeros up to `size`."""
-
-    size: int
-    sha256: str
-    path: pathlib.Path
-    head: bytes | None = None
-
-    @property
-    def etag(self) -> str:
-        """As on the hub: the sha256 of a large file, a git object's 40 digits of a small one."""
-        return self.sha256 if self.size >= LARGE else self.sha256[:40]
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` to before `stop`."""
-        if self.head is not None:
-            yield from _read_synthetic(self.head, start, stop)
-            return
-        with self.path.open("rb") as handle:
-            handle.seek(start)
-            while block := handle.read(min(CHUNK, stop - start)):
-                yield block
-                start += len(block)
-
-
-@dataclasses.dataclass(frozen=True)
-class Synthetic:
-    """A file to be: `head`, then zeros up to `size` bytes."""
-
-    size: int
-    head: bytes = b""
+LARGE = 100_000  # from this many bytes on a file is announced as the hub announces LFS files
 
 
 @dataclasses.dataclass
-class Fault:
-    """What goes wrong with the next `times` requests (None: all) whose path contains `match`.
+class File:
+    """One file of one commit."""
 
-    Before an answer: `delay` seconds; instead of it: `status` with `headers`, or a `redirect` to a
-    Location ("{path}" stands for the path asked for), on a file with its metadata, as to a CDN.
-    In a file's body, which only GET has: `cut` after so many bytes, so many `bytes_per_second`,
-    `flip` its first byte.
-    """
+    name: str
+    path: pathlib.Path
 
-    match: str = ""
-    times: int | None = 1
-    method: str | None = None
-    delay: float = 0.0
-    status: int | None = None
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    redirect: str | None = None
-    cut: int | None = None
-    bytes_per_second: float | None = None
-    flip: bool = False
+    @property
+    def is_synthetic(self) -> bool:
+        return self.path.suffix == ".synthetic"
 
-    def meets(self, method: str, path: str) -> bool:
-        """Say whether a request is one this fault is meant for."""
-        in_body = self.cut is not None or self.bytes_per_second is not None or self.flip
-        wanted = self.method or ("GET" if in_body else method)
-        return self.times != 0 and wanted == method and self.match in path
+    def head(self) -> bytes:
+        return base64.b64decode(json.loads(self.path.read_text())["head"])
 
+    @property
+    def size(self) -> int:
+        if self.is_synthetic:
+            return int(json.loads(self.path.read_text())["size"])
+        return self.path.stat().st_size
 
-def _read_synthetic(head: bytes, start: int, stop: int) -> Iterator[bytes]:
-    while start < stop:
-        end = min(start + CHUNK, stop)
-        part = head[start:end]
-        yield part + bytes(end - start - len(part))
-        start = end
-
-
-def add_commit(
-    root: pathlib.Path,
-    model_id: str,
-    files: Mapping[str, pathlib.Path | bytes | Synthetic],
-    *,
-    refs: tuple[str, ...] = ("main",),
-    gated: bool = False,
-) -> str:
-    """Add a commit to a model, make `refs` point to it, and return it; files are hard-linked."""
-    staging = root / model_id / f".{os.getpid()}"
-    staging.mkdir(parents=True)
-    entries = {name: _add_file(staging / name, what) for name, what in sorted(files.items())}
-    named = "".join(f"{name} {entry['sha256']}\n" for name, entry in entries.items())
-    commit = hashlib.sha1(named.encode(), usedforsecurity=False).hexdigest()
-    shutil.rmtree(root / model_id / commit, ignore_errors=True)
-    staging.rename(root / model_id / commit)
-    about = root / model_id / "repo.json"
-    old = json.loads(about.read_text()) if about.exists() else {"refs": {}, "commits": {}}
-    body = {
-        "gated": gated,
-        "refs": old["refs"] | dict.fromkeys(refs, commit),
-        "commits": old["commits"] | {commit: entries},
-    }
-    draft = about.with_name(".repo.json")
-    draft.write_text(json.dumps(body, indent=1))
-    draft.rename(about)
-    return commit
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` to before `stop`."""
+        if not self.is_synthetic:
+            with self.path.open("rb") as handle:
+                handle.seek(start)
+                while start < stop and (block := handle.read(min(CHUNK, stop - start))):
+                    yield block
+                    start += len(block)
+            return
+        head = self.head()
+        if start < len(head):
+            yield head[start:stop]
+            start = min(len(head), stop)
+        while start < stop:
+            yield bytes(min(CHUNK, stop - start))
+            start += min(CHUNK, stop - start)
 
 
-def _add_file(path: pathlib.Path, what: pathlib.Path | bytes | Synthetic) -> dict[str, Any]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size, head = 0, None
-    if isinstance(what, Synthetic):
-        size, head = what.size, what.head
-    elif isinstance(what, bytes):
-        path.write_bytes(what)
-    else:
-        try:
-            os.link(what, path)
-        except OSError:  # another file system
-            shutil.copyfile(what, path)
-    digest = hashlib.sha256()
-    for block in File(size, "", path, head).read(0, size or path.stat().st_size):
-        digest.update(block)
-    entry = {"size": size or path.stat().st_size, "sha256": digest.hexdigest()}
-    return entry if head is None else entry | {"head": base64.b64encode(head).decode()}
+class Repositories:
+    """The models under a root."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+        self._digests: dict[tuple[pathlib.Path, int, int], str] = {}
+
+    def refs(self, model_id: str) -> dict[str, Any] | None:
+        path = self._root / model_id / "refs.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def commit(self, model_id: str, revision: str) -> str | None:
+        refs = self.refs(model_id) or {}
+        commit = str(refs.get(revision, revision))
+        return commit if (self._root / model_id / commit).is_dir() else None
+
+    def files(self, model_id: str, commit: str) -> list[File]:
+        folder = self._root / model_id / commit
+        found = (p for p in sorted(folder.rglob("*")) if p.is_file())
+        return [File(str(p.relative_to(folder)).removesuffix(".synthetic"), p) for p in found]
+
+    def sha256(self, file: File) -> str:
+        stat = file.path.stat()
+        key = (file.path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._digests:
+            digest = hashlib.sha256()
+            for block in file.read(0, file.size):
+                digest.update(block)
+            self._digests[key] = digest.hexdigest()
+        return self._digests[key]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One request. The server carries repositories, faults and the record of requests."""
+
+    protocol_version = "HTTP/1.1"
+    server: "MirrorServer"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: `/_admin/requests` tells."""
+
+    def do_HEAD(self) -> None:  # noqa: N802 - the base class's naming
+        self._serve()
+
+    def do_GET(self) -> None:  # noqa: N802
+        self._serve()
+
+    def do_POST(self) -> None:  # noqa: N802
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if self.path != "/_admin/faults":
+            self._json(404, {"error": "not found"})
+            return
+        self.server.faults = json.loads(body)
+        self._json(200, {"faults": len(self.server.faults)})
+
+    def _serve(self) -> None:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        if path == "/_admin/requests":
+            self._json(200, self.server.requests)
+            return
+        has_token = "Authorization" in self.headers
+        self.server.requests.append({"method": self.command, "path": path, "token": has_token})
+        fault = self.server.next_fault(path)
+        if fault is not None and "status" in fault:
+            self._json(fault["status"], {"error": "as told"}, fault.get("headers", {}))
+            return
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", path):
+            self._info(found[1], found[2])
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
+            self._tree(found[1], found[2])
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._file(found[1], found[2], found[3], fault or {})
+        else:
+            self._json(404, {"error": "not found"})
+
+    def _open(self, model_id: str, revision: str) -> str | None:
+        """Return the commit, or answer as the hub does where there is none."""
+        refs = self.server.repositories.refs(model_id)
+        if refs is None:
+            self._json(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            return None
+        if refs.get("gated"):
+            self._json(403, {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"})
+            return None
+        commit = self.server.repositories.commit(model_id, revision)
+        if commit is None:
+            self._json(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+        return commit
+
+    def _info(self, model_id: str, revision: str) -> None:
+        commit = self._open(model_id, revision)
+        if commit is None:
+            return
+        siblings = [
+            {"rfilename": f.name, "size": f.size, **self._blob(f)}
+            for f in self.server.repositories.files(model_id, commit)
+        ]
+        self._json(200, {"id": model_id, "modelId": model_id, "sha": commit, "siblings": siblings})
+
+    def _blob(self, file: File) -> dict[str, Any]:
+        digest = self.server.repositories.sha256(file)
+        if file.size < LARGE:
+            return {"blobId": digest[:40]}
+        return {
+            "blobId": digest[:40],
+            "lfs": {"sha256": digest, "size": file.size, "pointerSize": 134},
+        }
+
+    def _tree(self, model_id: str, revision: str) -> None:
+        commit = self._open(model_id, revision)
+        if commit is None:
+            return
+        entries = []
+        for file in self.server.repositories.files(model_id, commit):
+            digest = self.server.repositories.sha256(file)
+            entry: dict[str, Any] = {"type": "file", "path": file.name, "size": file.size}
+            entry["oid"] = digest[:40]
+            if file.size >= LARGE:
+                entry["lfs"] = {"oid": digest, "size": file.size, "pointerSize": 134}
+            entries.append(entry)
+        self._json(200, entries)
+
+    def _file(self, model_id: str, revision: str, name: str, fault: dict[str, Any]) -> None:
+        commit = self._open(model_id, revision)
+        if commit is None:
+            return
+        files = {f.name: f for f in self.server.repositories.files(model_id, commit)}
+        if name not in files:
+            self._json(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+            return
+        file = files[name]
+        start, stop = _range(self.headers.get("Range"), file.size)
+        digest = self.server.repositories.sha256(file)
+        etag = digest if file.size >= LARGE else digest[:40]
+        self.send_response(206 if self.headers.get("Range") else 200)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("Content-Type", "application/octet-stream")
+        if file.size >= LARGE:
+            self.send_header("X-Linked-Size", str(file.size))
+            self.send_header("X-Linked-Etag", f'"{etag}"')
+        if self.headers.get("Range"):
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{file.size}")
+        self.end_headers()
+        if self.command == "GET":
+            self._body(file, start, stop, fault)
+
+    def _body(self, file: File, start: int, stop: int, fault: dict[str, Any]) -> None:
+        cut = fault.get("cut")
+        pause = float(fault.get("seconds_per_mib", 0))
+        sent = 0
+        for block in file.read(start, stop):
+            if cut is not None and sent + len(block) > cut:
+                self.wfile.write(block[: cut - sent])
+                self.close_connection = True
+                return
+            self.wfile.write(block)
+            sent += len(block)
+            if pause:
+                time.sleep(pause * len(block) / (1 << 20))
+
+    def _json(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for key, value in (headers or {}).items():
+            self.send_header(key, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+def _range(header: str | None, size: int) -> tuple[int, int]:
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "")
+    if not found:
+        return 0, size
+    return min(int(found[1]), size), min(int(found[2]) + 1, size) if found[2] else size
+
+
+class MirrorServer(http.server.ThreadingHTTPServer):
+    """The server, and what tests may look at."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], root: pathlib.Path) -> None:
+        super().__init__(address, Handler)
+        self.repositories = Repositories(root)
+        self.faults: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def next_fault(self, path: str) -> dict[str, Any] | None:
+        """Return the first fault meant for a path, and use it up."""
+        with self._lock:
+            for fault in self.faults:
+                if fault.get("match", "") in path and fault.get("times", 1) > 0:
+                    fault["times"] = fault.get("times", 1) - 1
+                    return fault
+        return None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left is no error of ours."""
+
+
+@contextlib.contextmanager
+def running(root: pathlib.Path) -> Iterator[tuple[str, MirrorServer]]:
+    """Run a mirror on a free loopback port; yields its endpoint and the server."""
+    server = MirrorServer(("127.0.0.1", 0), root)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main() -> None:
+    """Serve until ended."""
+    parser = argparse.ArgumentParser(description="A mirror of the Hugging Face hub, for tests.")
+    parser.add_argument("--root", type=pathlib.Path, required=True, help="folder of the models")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    args = parser.parse_args()
+    server = MirrorServer((args.host, args.port), args.root)
+    print(f"hub mirror of {args.root} on {args.host}:{args.port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
