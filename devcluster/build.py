@@ -16,7 +16,7 @@ from devcluster.shell import run, step
 
 DEBIAN_PACKAGES = (
     "base-files,base-passwd,dash,bash,coreutils,libc-bin,passwd,login,sed,grep,tar,gzip,findutils,"
-    "ca-certificates,python3,python3-pip,python3-venv"
+    "ca-certificates,libstdc++6,libgcc-s1,python3,python3-pip,python3-venv"
 )
 
 

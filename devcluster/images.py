@@ -99,10 +99,20 @@ def build_images(config: Settings, names: list[str], python: str = sys.executabl
     docker = has_docker()
     if not docker:
         build.build_base(config)
-        if not succeeds("buildah", "inspect", "--type", "image", BASE_IMAGE):
-            run("buildah", "pull", "-q", f"docker-archive:{config.images}/base.tar")
+        _pull_base(config)
     for image in chosen:
         _build(config, image, docker, python)
+
+
+def _pull_base(config: Settings) -> None:
+    """Bring the base image into buildah's store, the same one that nodes get."""
+    mark, key = config.images / "base.pulled", (config.images / "base.tar.key").read_text()
+    there = succeeds("buildah", "inspect", "--type", "image", BASE_IMAGE)
+    if there and mark.exists() and mark.read_text() == key:
+        return
+    run("buildah", "rmi", "-f", BASE_IMAGE, check=False)
+    run("buildah", "pull", "-q", f"docker-archive:{config.images}/base.tar")
+    mark.write_text(key)
 
 
 def _build(config: Settings, image: Image, docker: bool, python: str) -> None:

@@ -21,6 +21,7 @@ import http.server
 import json
 import pathlib
 import re
+import sys
 import threading
 import time
 import urllib.parse
@@ -274,7 +275,9 @@ class MirrorServer(http.server.ThreadingHTTPServer):
         return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left is no error of ours."""
+        """A client that left is no error of ours; anything else is said."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @contextlib.contextmanager

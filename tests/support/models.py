@@ -277,6 +277,8 @@ def made(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
         folder = pathlib.Path(work) / "model"
         folder.mkdir()
         make(folder)
+        for path in folder.iterdir():
+            path.chmod(0o644)  # the mirror's image runs as another user
         os.rename(folder, final)
     print(f"made {name} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return final
