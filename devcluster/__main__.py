@@ -27,7 +27,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="devcluster",
-        description="A real Kubernetes on this machine. CLUSTER=embedded (default), current or kind.",
+        description="A real Kubernetes here. CLUSTER=embedded (default), current or kind.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring the cluster up, or repair or extend it")

@@ -1,4 +1,4 @@
-"""The cluster's own test: a workload with everything an operator's children usually have, and faults.
+"""The cluster's own test: a workload with what an operator's children usually have, and faults.
 
 `python3 -m devcluster check`. Every line must end in ok.
 """
@@ -20,7 +20,8 @@ API_FROM_POD = """
 import ssl, urllib.request as u
 base = '/var/run/secrets/kubernetes.io/serviceaccount/'
 token = open(base + 'token').read()
-request = u.Request('https://kubernetes.default.svc/api', headers={'Authorization': 'Bearer ' + token})
+headers = {'Authorization': 'Bearer ' + token}
+request = u.Request('https://kubernetes.default.svc/api', headers=headers)
 u.urlopen(request, context=ssl.create_default_context(cafile=base + 'ca.crt'), timeout=2)"""
 
 

@@ -18,7 +18,7 @@ def check_machine(system: str = "", uid: int | None = None) -> None:
     system = system or platform.system()
     if system != "Linux":
         raise Problem(
-            f"the embedded cluster needs Linux, this is {system}: use CLUSTER=kind or CLUSTER=current"
+            f"the embedded cluster needs Linux, this is {system}: use CLUSTER=kind or =current"
         )
     if (os.geteuid() if uid is None else uid) != 0:
         raise Problem(

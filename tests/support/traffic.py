@@ -16,6 +16,7 @@ import collections
 import contextlib
 import datetime
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -27,6 +28,8 @@ import urllib.parse
 from typing import Any
 
 ENV_KEY = "CHATMODEL_API_KEY"
+# Times of day that no correction of the clock moves.
+_OFFSET = time.time() - time.monotonic()
 QUESTION = {"patient_mrn": "MRN-001", "query": "I have a mild sore throat since yesterday."}
 
 
@@ -69,7 +72,7 @@ class Traffic:
 
     def start(self) -> None:
         """Begin to ask."""
-        self._began = time.time()
+        self._began = _now()
         for worker in self._workers:
             worker.start()
 
@@ -78,7 +81,7 @@ class Traffic:
         self._ended.set()
         for worker in self._workers:
             worker.join()
-        self._finished = self._finished or time.time()
+        self._finished = self._finished or _now()
 
     def __enter__(self) -> "Traffic":
         self.start()
@@ -95,7 +98,7 @@ class Traffic:
     def summary(self) -> dict[str, Any]:
         """Return what was counted so far."""
         with self._lock:
-            until = self._finished or time.time()
+            until = self._finished or _now()
             succeeded, failed = len(self._answered), sum(self._failures.values())
             return {
                 "startedAt": _format(self._began),
@@ -112,7 +115,7 @@ class Traffic:
 
     def _longest_gap(self, until: float) -> float:
         moments = [self._began, *sorted(self._answered), until]
-        return max(after - before for before, after in zip(moments, moments[1:], strict=False))
+        return max(after - before for before, after in itertools.pairwise(moments))
 
     def _work(self, number: int, delay: float) -> None:
         keeps = number % 2 == 0
@@ -130,7 +133,7 @@ class Traffic:
 
     def _ask(self, connection: http.client.HTTPConnection, keeps: bool) -> None:
         headers = self._headers | ({} if keeps else {"Connection": "close"})
-        started = time.time()
+        started = _now()
         try:
             connection.request("POST", self._path, json.dumps(QUESTION), headers)
             response = connection.getresponse()
@@ -144,7 +147,7 @@ class Traffic:
         self._count(started, reason, revision)
 
     def _count(self, started: float, reason: str, revision: str | None) -> None:
-        now = time.time()
+        now = _now()
         with self._lock:
             self._seconds[int(now - self._began)][revision is None] += 1
             if revision is None:
@@ -155,6 +158,10 @@ class Traffic:
             seen = self._revisions.setdefault(revision, {"requests": 0, "firstSeen": _format(now)})
             seen["requests"] += 1
             seen["lastSeen"] = _format(now)
+
+
+def _now() -> float:
+    return _OFFSET + time.monotonic()
 
 
 def _revision_of(body: bytes) -> str | None:

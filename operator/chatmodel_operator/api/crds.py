@@ -169,7 +169,7 @@ def build_crd(kind: Kind) -> Schema:
         "listKind": f"{kind.kind}List",
         "plural": kind.plural,
         "singular": kind.kind.lower(),
-        "categories": ["all", "chatmodel"] if kind.scope == "Namespaced" else ["chatmodel"],
+        "categories": ["all", "carepath"] if kind.scope == "Namespaced" else ["carepath"],
     }
     if kind.short:
         names["shortNames"] = list(kind.short)

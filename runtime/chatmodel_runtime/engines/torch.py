@@ -44,13 +44,19 @@ class TorchEngine:
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._dir, **options)
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                self._dir, dtype="auto", use_safetensors=True, output_loading_info=True, **options
+                self._dir,
+                dtype="auto",
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are counted below, and refused with a number
+                **options,
             )
         except Exception as error:  # whatever a library raises on a bad file, the model is bad
             raise BadModel("ModelLoadFailed", _first_line(error)) from error
         for fault in ("missing_keys", "mismatched_keys", "error_msgs"):
             if info.get(fault):
-                text = f"{len(info[fault])} {fault.replace('_', ' ')} while loading the weights"
+                word = fault.removesuffix("_keys").replace("_", " ")
+                text = f"{len(info[fault])} tensors are {word}: the weights are not this model's"
                 raise BadModel("ModelLoadFailed", text)
         if not self._tokenizer.chat_template:
             raise BadModel("ChatTemplateMissing", "the tokenizer has no chat template")

@@ -1,0 +1,96 @@
+# `make help` lists what there is. CLUSTER=embedded (default), current or kind.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEELS := $(wildcard ../shared/wheels)
+NAME ?= triage
+NAMESPACE ?= default
+PORT ?= 8002
+export PYTHONDONTWRITEBYTECODE = 1
+
+DEVCLUSTER := $(PYTHON) -m devcluster
+# The cluster's own kubectl is the last resort: a kubectl of the user's comes first.
+ENV = KUBECONFIG=$$($(DEVCLUSTER) kubeconfig) PATH=$$PATH:$$($(DEVCLUSTER) bin)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(BIN)/pip install -q --disable-pip-version-check $(addprefix --find-links ,$(WHEELS)) \
+	  $(if $(WHEELS),"torch==2.13.0+cpu",) -e '.[operator,runtime,torch,test]'
+	touch $@
+
+.PHONY: install
+install: $(VENV)/installed ## install everything into .venv
+
+.PHONY: demo
+demo: install cluster-up images load deploy ## the whole story on a cluster; KEEP=1 leaves it for play
+	$(ENV) $(PYTHON) demo/demo.py $(if $(KEEP),--keep,)
+
+.PHONY: cluster-up cluster-down cluster-status cluster-check kubeconfig env forward
+cluster-up: ## bring the cluster up, repair or extend it: NODES=2 FAKE_NODES=5 CONTROL_PLANE_ONLY=1
+	$(DEVCLUSTER) up $(if $(NODES),--nodes $(NODES),) $(if $(FAKE_NODES),--fake-nodes $(FAKE_NODES),) \
+	  $(if $(CONTROL_PLANE_ONLY),--control-plane-only,)
+cluster-down: ## take the embedded cluster down and leave nothing running
+	$(DEVCLUSTER) down
+cluster-status: ## say what runs
+	@$(DEVCLUSTER) status
+cluster-check: ## see that the cluster does what clusters do
+	$(DEVCLUSTER) check
+kubeconfig: ## print the kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
+	@$(DEVCLUSTER) kubeconfig
+env: ## print what to export for kubectl: eval "$$(make -s env)"
+	@echo "export KUBECONFIG=$$($(DEVCLUSTER) kubeconfig) PATH=\$$PATH:$$($(DEVCLUSTER) bin)"
+forward: ## listen on loopback for the Service NAME=triage NAMESPACE=default PORT=8002
+	$(DEVCLUSTER) forward $(NAME) -n $(NAMESPACE) --port $(PORT)
+
+.PHONY: images load deploy
+images: install ## build the images with docker, else buildah: IMAGES="operator mock cpu hub"
+	PYTHON=$(BIN)/python $(DEVCLUSTER) images $(IMAGES)
+load: ## bring the built images into the cluster's nodes
+	$(DEVCLUSTER) load
+deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
+	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
+
+.PHONY: generate check test test-unit test-contract test-golden test-control-plane test-fake-nodes test-node
+generate: install ## write CRDs, docs/reasons.md and deploy/install.yaml anew
+	$(BIN)/python -m chatmodel_operator.api.crds
+	$(BIN)/python -m chatmodel_operator.api.reasons
+	$(BIN)/python deploy/build.py
+check: install ## format, lint, types, import contracts, generated files in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m chatmodel_operator.api.crds --check
+	$(BIN)/python -m chatmodel_operator.api.reasons --check
+	$(BIN)/python deploy/build.py --check
+
+test: install ## everything: check and all layers, on the embedded cluster
+	$(BIN)/python tests/run.py
+test-unit: install ## pure tests, and the runtime as a process on loopback
+	$(BIN)/pytest tests/unit
+test-golden: install ## films of whole rollouts, and seeded schedules
+	$(BIN)/pytest tests/golden
+test-contract: install ## what two parts must agree on
+	$(BIN)/pytest tests/contract
+test-control-plane: install cluster-up ## against a real API server
+	$(BIN)/pytest tests/control_plane
+test-fake-nodes: install ## the operator as a process, pods on fake nodes
+	$(DEVCLUSTER) up --fake-nodes 2 --kwok-stages tests/support/kwok-stages.yaml
+	$(BIN)/pytest tests/fake_nodes
+test-node: install cluster-up images load ## real pods with the real runtime
+	$(BIN)/pytest tests/node
+
+.PHONY: download-model run
+download-model: install ## fetch the model of .env or the environment into MODEL_CACHE_DIR
+	$(BIN)/python -m chatmodel_runtime download
+run: install ## run the runtime without a cluster, on 127.0.0.1:8002
+	$(BIN)/python -m chatmodel_runtime serve

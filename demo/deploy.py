@@ -1,0 +1,48 @@
+"""Install the operator into the kubeconfig's cluster, with the hub mirror unless told otherwise."""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+SYSTEM = "chatmodel-system"
+MIRROR = "http://hub.hub"
+
+
+def kubectl(*words: str, text: str | None = None) -> str:
+    """Run kubectl; end with its words when it fails."""
+    done = subprocess.run(
+        ["kubectl", *words], input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"`kubectl {' '.join(words[:4])}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    """Apply, point the operator at the hub, and wait until both are there."""
+    parser = argparse.ArgumentParser(description="Install operator and hub mirror.")
+    parser.add_argument("--real-hub", action="store_true", help="use the Hugging Face hub")
+    args = parser.parse_args()
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy/install.yaml"))
+    if not args.real_hub:
+        kubectl("apply", "-f", str(ROOT / "tests/support/hub/hub.yaml"))
+        settings = json.loads(
+            kubectl("-n", SYSTEM, "get", "cm", "chatmodel-operator", "-o", "json")
+        )
+        text = settings["data"]["settings.yaml"].replace("endpoint: null", f"endpoint: {MIRROR}")
+        patch = json.dumps({"data": {"settings.yaml": text}})
+        kubectl("-n", SYSTEM, "patch", "cm", "chatmodel-operator", "--type=merge", "-p", patch)
+    # New images under the same tag, and settings: both are read at start.
+    for where, what in ((SYSTEM, "chatmodel-operator"), ("hub", "hub")):
+        if where == "hub" and args.real_hub:
+            continue
+        kubectl("-n", where, "rollout", "restart", f"deployment/{what}")
+        kubectl("-n", where, "rollout", "status", f"deployment/{what}", "--timeout=120s")
+    print("the operator runs in namespace chatmodel-system", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
