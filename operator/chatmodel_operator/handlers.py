@@ -43,6 +43,7 @@ class Operator:
         reconciler = Reconciler(self.cluster, self.questions, config)
         self.queue = WorkQueue(reconciler.reconcile)
         self.resync_seconds = config.timings.resync_seconds
+        self.namespaces: list[str | None] = [*config.namespaces] or [None]
         self._resync: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -62,7 +63,7 @@ class Operator:
 
     async def look_at_all(self) -> None:
         """Have every ChatModel looked at."""
-        for key in await self.cluster.list_keys([None]):
+        for key in await self.cluster.list_keys(self.namespaces):
             self.queue.add(key)
 
     async def _look_at_all_forever(self) -> None:

@@ -46,6 +46,8 @@ class Timings(_Part):
 class Settings(_Part):
     """All of the operator's settings."""
 
+    # The namespaces to look at, as given to kopf with -n; none means all of them.
+    namespaces: tuple[str, ...] = ()
     images: Images = Images()
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     hub: Hub = Hub()

@@ -1,0 +1,136 @@
+"""The operator as a process of its own on a real API server, its pods on nodes that kwok plays.
+
+kwok's stages steer pods by their model id (tests/support/kwok-stages.yaml); a stand-in answers
+verifications at every fake pod's address. The operator runs behind the fault proxy, in node 1's
+network namespace, where those addresses are.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+from kube import ROOT, Body, Kube, devcluster, random_name
+
+SUPPORT = ROOT / "tests/support"
+CLASS = "fake"
+TIMINGS = {"maxConnectionAgeSeconds": 1, "drainSeconds": 0, "inspectRetrySeconds": 2}
+SYSTEM = "chatmodel-system"
+
+
+def inside(*words: str, **options: object) -> "subprocess.Popen[str]":
+    """Start a program in node 1's network namespace."""
+    command = [sys.executable, "-m", "devcluster", "run", "--", *words]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="session")
+def fake_cluster(cluster: Kube) -> Iterator[Kube]:
+    """The cluster with fake nodes and the stand-in, and without another operator."""
+    devcluster("up", "--fake-nodes", "2", "--kwok-stages", str(SUPPORT / "kwok-stages.yaml"))
+    cluster.apply(_instance_class())
+    with _without_installed_operator(cluster):
+        inside_kubeconfig = pathlib.Path(cluster.kubeconfig).parent / "pki/admin.kubeconfig"
+        script = str(SUPPORT / "standin_runtime.py")
+        standin = inside(sys.executable, script, str(inside_kubeconfig))
+        yield cluster
+        standin.terminate()
+        standin.wait(10)
+
+
+@contextlib.contextmanager
+def _without_installed_operator(kube: Kube) -> Iterator[None]:
+    system = kube.inside(SYSTEM)
+    found = system.run(
+        "get", "deployment", "chatmodel-operator", "--ignore-not-found", "-o", "name"
+    )
+    if found:
+        system.run("scale", "deployment/chatmodel-operator", "--replicas=0")
+        system.run("wait", "--for=delete", "pods", "--all", "--timeout=60s")
+    yield
+    if found:
+        system.run("scale", "deployment/chatmodel-operator", "--replicas=1")
+
+
+def _instance_class() -> Body:
+    return {
+        "apiVersion": "carepath.ai/v1alpha1",
+        "kind": "InstanceClass",
+        "metadata": {"name": CLASS},
+        "spec": {
+            "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
+            "nodeSelector": {"type": "fake"},
+            "tolerations": [{"key": "fake", "operator": "Exists"}],
+        },
+    }
+
+
+@dataclasses.dataclass
+class Run:
+    """An operator behind its proxy, in a namespace of its own."""
+
+    kube: Kube
+    lines: "queue.Queue[Body]"
+    seen: list[Body] = dataclasses.field(default_factory=list)
+
+    def writes(self) -> list[Body]:
+        """Return what was written so far, and whether somebody was killed."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.seen.append(self.lines.get_nowait())
+        return self.seen
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Run]]
+
+
+@pytest.fixture(scope="session")
+def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Start operators: `with operator(kill=7, phase="after") as run: ...`."""
+
+    @contextlib.contextmanager
+    def start(kill: int = 0, phase: str = "after") -> Iterator[Run]:
+        kube = fake_cluster.inside(random_name("fake"))
+        kube.run("create", "namespace", kube.namespace)
+        settings = tmp_path_factory.mktemp("operator") / "settings.yaml"
+        body = {"namespaces": [kube.namespace], "timings": TIMINGS}
+        settings.write_text(yaml.safe_dump(body))
+        log = settings.with_name("operator.log").open("w")
+        inside_kubeconfig = pathlib.Path(kube.kubeconfig).parent / "pki/admin.kubeconfig"
+        process = inside(
+            "env", f"CHATMODEL_OPERATOR_SETTINGS={settings}",
+            sys.executable, str(SUPPORT / "fault_proxy.py"), str(inside_kubeconfig),
+            "--kill", str(kill), "--phase", phase, "--",
+            sys.executable, "-m", "kopf", "run", "-m", "chatmodel_operator.handlers",
+            "-n", kube.namespace,
+            stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        lines: queue.Queue[Body] = queue.Queue()
+        reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
+        reader.start()
+        try:
+            yield Run(kube, lines)
+        finally:
+            process.terminate()
+            process.wait(20)
+            reader.join(5)
+            log.close()
+            kube.run("delete", "chatmodels", "--all", "--wait=false")
+            kube.run("delete", "namespace", kube.namespace, "--wait=false")
+
+    return start
+
+
+def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[Body]") -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            lines.put(json.loads(line))
+    process.stdout.close()

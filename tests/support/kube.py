@@ -1,0 +1,110 @@
+"""kubectl for tests: JSON in, JSON out, and waiting for a condition instead of sleeping."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[2]
+Body = dict[str, Any]
+
+
+def devcluster(*words: str) -> str:
+    """Run a devcluster command and return its output."""
+    command = [sys.executable, "-m", "devcluster", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Refused(Exception):
+    """kubectl ended with an error; the text is what a user reads."""
+
+
+class Kube:
+    """One cluster, one namespace."""
+
+    def __init__(self, kubeconfig: str, bin_folder: str, namespace: str = "default") -> None:
+        path = f"{os.environ['PATH']}{os.pathsep}{bin_folder}"
+        self.env = {**os.environ, "KUBECONFIG": kubeconfig, "PATH": path}
+        self.namespace = namespace
+        self.kubeconfig = kubeconfig
+        self._bin = bin_folder
+
+    def inside(self, namespace: str) -> "Kube":
+        """Return the same cluster with another namespace."""
+        return Kube(self.kubeconfig, self._bin, namespace)
+
+    def run(self, *words: str, text: str | None = None) -> str:
+        """Run kubectl. Raises `Refused`."""
+        command = ["kubectl", "-n", self.namespace, *words]
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, env=self.env
+        )
+        if done.returncode:
+            raise Refused(done.stderr.strip())
+        return done.stdout
+
+    def get(self, *words: str) -> Body:
+        """Return an object or list as JSON."""
+        return dict(json.loads(self.run("get", *words, "-o", "json")))
+
+    def apply(self, *bodies: Body) -> None:
+        """Apply objects."""
+        self.run("apply", "-f", "-", text="\n---\n".join(json.dumps(body) for body in bodies))
+
+    def patch(self, name: str, spec: Body) -> None:
+        """Patch a ChatModel's spec."""
+        body = json.dumps({"spec": spec})
+        self.run("patch", "chatmodel", name, "--type=merge", "-p", body)
+
+    def ready(self, name: str) -> Body:
+        """Return the Ready condition, once it speaks of the newest generation; else {}."""
+        body = self.get("chatmodel", name)
+        for condition in body.get("status", {}).get("conditions", []):
+            if condition["type"] == "Ready":
+                fresh = condition["observedGeneration"] == body["metadata"]["generation"]
+                return dict(condition) if fresh else {}
+        return {}
+
+    def wait_for_reason(self, name: str, reason: str, seconds: float = 90) -> Body:
+        """Wait until Ready has a reason, and return the condition."""
+        seen: list[str] = []
+
+        def holds() -> bool:
+            condition = self.ready(name)
+            word = str(condition.get("reason", ""))
+            if word and (not seen or seen[-1] != word):
+                seen.append(word)
+            return word == reason
+
+        wait_for(holds, f"{name} to be {reason}; it was {seen}", seconds)
+        return self.ready(name)
+
+
+def wait_for(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until a condition holds, or fail saying what was waited for."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.2)
+
+
+def random_name(prefix: str) -> str:
+    """Return a fresh name for a namespace."""
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def chatmodel(name: str = "triage", **spec: Any) -> Body:
+    """Return a ChatModel."""
+    return {
+        "apiVersion": "carepath.ai/v1alpha1",
+        "kind": "ChatModel",
+        "metadata": {"name": name},
+        "spec": spec,
+    }

@@ -1,0 +1,162 @@
+"""A runtime as a real process on loopback ports, and a hub mirror with small models."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import hub_mirror
+import pytest
+
+COMMIT = "1" * 40
+CONFIG = {"num_attention_heads": 4, "hidden_size": 96, "num_hidden_layers": 2}
+FILES = {
+    "config.json": json.dumps(CONFIG).encode(),
+    "tokenizer_config.json": json.dumps({"chat_template": "{{ x }}<think>"}).encode(),
+    "model.safetensors": b"weights " * 50_000,
+}
+
+
+@dataclasses.dataclass
+class Runtime:
+    """A process that serves, and what it has said."""
+
+    process: subprocess.Popen[bytes]
+    public: str
+    management: str
+    log: pathlib.Path
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.said().splitlines()]
+
+
+Start = Callable[..., Runtime]
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def environment(folder: pathlib.Path, **more: str) -> dict[str, str]:
+    """Return an environment that holds nothing of the machine's own settings."""
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), **more}
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Return once the condition holds; fail the test after so many seconds."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def status_of(url: str) -> int:
+    try:
+        return httpx2.get(url, timeout=5).status_code
+    except httpx2.TransportError:
+        return 0
+
+
+def starter(folder: pathlib.Path) -> Iterator[Start]:
+    """Yield a function that starts a runtime; whatever it started is ended afterwards."""
+    started: list[Runtime] = []
+
+    def start(*, ready: bool = True, **env: str) -> Runtime:
+        public, management = free_ports()
+        log = folder / f"log-{len(started)}"
+        ports = {"CHAT_API_PORT": str(public), "MANAGEMENT_PORT": str(management)}
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "chatmodel_runtime", "serve"],
+                env=environment(folder, **ports | env),
+                cwd=folder,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+            )
+        at = "http://127.0.0.1:"
+        runtime = Runtime(process, f"{at}{public}", f"{at}{management}", log)
+        started.append(runtime)
+        if ready:
+            url = f"{runtime.management}/readyz"
+            wait_until(lambda: process.poll() is not None or status_of(url) == 200, "ready", 60)
+            assert process.poll() is None, runtime.said()
+        return runtime
+
+    try:
+        yield start
+    finally:
+        for runtime in started:
+            runtime.process.kill()
+            runtime.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path) -> Iterator[Start]:
+    yield from starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    yield from starter(tmp_path_factory.mktemp("serve"))
+
+
+@pytest.fixture
+def pod_config(tmp_path: pathlib.Path) -> dict[str, Any]:
+    """Return the configuration a pod gets for a mock, with one valid key: `right`."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "api-key").write_text("right")
+    return {
+        "command": "serve",
+        "chatModel": "triage",
+        "revision": "triage-6f3a2c",
+        "mode": "mock",
+        "engine": "Mock",
+        "patientContext": {"source": "Demo"},
+        "auth": {"mode": "ApiKey", "keysDir": str(keys)},
+        "limits": {"drainSeconds": 0},
+    }
+
+
+@dataclasses.dataclass
+class Hub:
+    """A mirror, and its folder of models."""
+
+    root: pathlib.Path
+    endpoint: str
+    server: hub_mirror.MirrorServer
+
+    def publish(self, model_id: str, files: dict[str, bytes], **refs: Any) -> None:
+        folder = self.root / model_id / COMMIT
+        folder.mkdir(parents=True)
+        for name, body in files.items():
+            (folder / name).write_bytes(body)
+        (folder.parent / "refs.json").write_text(json.dumps({"main": COMMIT, **refs}))
+
+    def fail(self, *faults: dict[str, Any]) -> None:
+        self.server.faults = list(faults)
+
+    def asked(self, part: str) -> list[dict[str, Any]]:
+        return [request for request in self.server.requests if part in request["path"]]
+
+
+@pytest.fixture
+def mirror(tmp_path: pathlib.Path) -> Iterator[Hub]:
+    root = tmp_path / "hub"
+    with hub_mirror.running(root) as (endpoint, server):
+        found = Hub(root, endpoint, server)
+        found.publish("demo/tiny", FILES)
+        yield found
