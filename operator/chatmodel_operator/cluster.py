@@ -82,7 +82,9 @@ class Cluster:
         stopped and resumed can do no harm: the server answers 409 when the object has moved.
         Raises `Rejected` with reason NameConflict when somebody else's object has the name.
         """
-        if live is not None and is_part_of(manifest, live):
+        # The items of a list do not say of what kind they are.
+        body = {key: manifest[key] for key in manifest if key not in ("apiVersion", "kind")}
+        if live is not None and is_part_of(body, live):
             return False
         meta = manifest["metadata"]
         kind, namespace, name = manifest["kind"], meta["namespace"], meta["name"]
