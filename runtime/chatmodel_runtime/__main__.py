@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import uvloop
+
 from chatmodel_runtime import (
     app,
     hub,
@@ -148,10 +150,11 @@ def serve(env: Mapping[str, str]) -> None:
         assert isinstance(parsed, settings.ServeConfig)
         config, host = parsed, "0.0.0.0"
     ports = (
-        int(env.get("CHAT_API_PORT") or PUBLIC_PORT),
-        int(env.get("MANAGEMENT_PORT") or MANAGEMENT_PORT),
+        settings.port(env, "CHAT_API_PORT", PUBLIC_PORT),
+        settings.port(env, "MANAGEMENT_PORT", MANAGEMENT_PORT),
     )
-    asyncio.run(_serve(config, host, ports))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, host, ports))
 
 
 async def _serve(config: settings.ServeConfig, host: str, ports: tuple[int, int]) -> None:

@@ -12,7 +12,8 @@ SAFETY_NOTE = (
 
 # Words that make a question urgent whatever a model says. Deliberately short; a match only raises.
 _EMERGENCY = re.compile(
-    r"chest pain|crushing pain|can(?:no|')t breathe|short(?:ness)? of breath|unconscious"
+    r"chest pain|pain in (?:my|the|his|her) chest|crushing pain|heart attack|seizure"
+    r"|can(?: ?no|')t breathe|short(?:ness)? of breath|unconscious"
     r"|not breathing|stroke|face droop|slurred speech|severe bleeding|suicid|overdos|anaphyla",
     re.I,
 )
@@ -25,9 +26,10 @@ _URGENT = re.compile(
 
 def urgency_of(query: str) -> Urgency:
     """Return emergency, urgent or unknown, from the red-flag list only."""
-    if _EMERGENCY.search(query):
+    text = " ".join(query.replace("\u2019", "'").split())
+    if _EMERGENCY.search(text):
         return "emergency"
-    return "urgent" if _URGENT.search(query) else "unknown"
+    return "urgent" if _URGENT.search(text) else "unknown"
 
 
 def split_thinking(text: str, *, opened: bool) -> tuple[str, str]:

@@ -13,7 +13,7 @@ message. Any other exception is a crash, 70. The reasons are the operator's
 import json
 
 EXIT_CRASH = 70
-MESSAGE_LIMIT = 3000
+MESSAGE_LIMIT = 4000
 
 BAD_MODEL_REASONS = frozenset(
     {
@@ -51,11 +51,13 @@ class Failure(Exception):
 
     def report(self) -> str:
         """Return the termination message: one JSON object of at most 4,000 bytes."""
-        text = self.message.encode()[:MESSAGE_LIMIT].decode(errors="ignore")
-        return json.dumps(
-            {"reason": self.reason, "message": text, "retryable": self.retryable},
-            ensure_ascii=False,
-        )
+        text = self.message
+        while True:
+            body = {"reason": self.reason, "message": text, "retryable": self.retryable}
+            report = json.dumps(body, ensure_ascii=False)
+            if len(report.encode()) <= MESSAGE_LIMIT:
+                return report
+            text = text[: len(text) // 2]  # escaped letters take up to six bytes
 
 
 class ConfigError(Failure):

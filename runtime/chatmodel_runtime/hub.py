@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from chatmodel_runtime.errors import BadModel, TryAgain
 from chatmodel_runtime.settings import Hub
 
 ETAG_TIMEOUT = 10
+LISTING_TRIES = 3
+BUSY = frozenset({429, 500, 502, 503, 504})
+LONGEST_PAUSE = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +57,25 @@ class HubClient:
 
     def list_files(self, model_id: str, revision: str) -> Listing:
         """Resolve a commit, tag or branch and list its files."""
-        with self._errors(model_id, revision):
-            info = self._api.model_info(
-                model_id, revision=revision, files_metadata=True, timeout=30
-            )
+        info = self._ask_for_listing(model_id, revision)
         files = tuple(
             RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else None)
             for s in info.siblings or []
         )
         return Listing(str(info.sha), files)
+
+    def _ask_for_listing(self, model_id: str, revision: str) -> Any:
+        """Ask, and again when the hub is busy: at most `LISTING_TRIES` times."""
+        for tries_left in reversed(range(LISTING_TRIES)):
+            try:
+                return self._api.model_info(
+                    model_id, revision=revision, files_metadata=True, timeout=30
+                )
+            except Exception as error:
+                if _status(error) not in BUSY or not tries_left:
+                    raise self._translate(error, model_id, revision) from None
+                time.sleep(_retry_after(error))
+        raise AssertionError("the loop above returns or raises")
 
     def fetch(self, model_id: str, commit: str, name: str, folder: pathlib.Path) -> pathlib.Path:
         """Fetch one file of a commit into a folder, going on where an earlier try was cut."""
@@ -87,12 +101,15 @@ class HubClient:
 
     def _translate(self, error: Exception, model_id: str, revision: str) -> Exception:
         library = self._library.errors
-        # NB: order matters, a gated repository's error is also a missing repository's.
+        # NB: order matters: a gated repository's error is also a missing one's, and a hub that
+        # went away during a download also a missing file's.
         table: tuple[tuple[type[Exception], Callable[[], Exception]], ...] = (
             (library.GatedRepoError, lambda: _gated(model_id)),
             (library.RevisionNotFoundError, lambda: _no_revision(model_id, revision)),
             (library.RepositoryNotFoundError, lambda: _missing(model_id, _status(error))),
+            (library.LocalEntryNotFoundError, lambda: _http(model_id, 0)),
             (library.EntryNotFoundError, lambda: _no_file(model_id)),
+            (library.HFValidationError, lambda: _missing(model_id, 404)),
             (library.HfHubHTTPError, lambda: _http(model_id, _status(error))),
         )
         for kind, make in table:
@@ -115,6 +132,12 @@ def _no_revision(model_id: str, revision: str) -> BadModel:
 
 def _no_file(model_id: str) -> BadModel:
     return BadModel("IntegrityError", f"{model_id} lists a file that it does not have")
+
+
+def _retry_after(error: Any) -> float:
+    """Return the seconds the hub asks to wait, within reason; two when it does not say."""
+    text = str(error.response.headers.get("Retry-After", ""))
+    return min(float(text), LONGEST_PAUSE) if text.isdigit() else 2.0
 
 
 def _status(error: Any) -> int:

@@ -29,8 +29,8 @@ class ApiKeys:
         """Say whether a request's headers (lower-case names) carry a valid key."""
         if self._path is None:
             return True
-        bearer = headers.get("authorization", "")
-        given = headers.get("x-api-key") or bearer.removeprefix("Bearer ")
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        given = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
         digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
         found = [hmac.compare_digest(digest, known) for known in self._read()]
         return bool(given) and any(found)

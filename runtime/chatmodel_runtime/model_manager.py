@@ -103,8 +103,12 @@ def _parse(name: str, text: str) -> Any:
         return text
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadModel("ModelLoadFailed", f"{name} is not JSON") from None
+    if not isinstance(body, dict):
+        raise BadModel("ModelLoadFailed", f"{name} is not a JSON object")
+    if name == screening.INDEX:
+        screening.screen_index(body)
     # The vocabulary's keys are words of the model, not settings.
     if name not in ("vocab.json", "tokenizer.json"):
         screening.screen(name, body)
@@ -135,6 +139,7 @@ def stage(
     """
     final = model_folder(root, model_id, commit)
     if (final / COMPLETE).exists():
+        progress.total_bytes = progress.finished_bytes = check(final)
         return final
     listing = client.list_files(model_id, commit)
     files = {file.name: file for file in listing.files}
@@ -212,6 +217,8 @@ def check(folder: pathlib.Path) -> int:
     """
     if not (folder / COMPLETE).exists():
         raise TryAgain("CacheMissing", "the model's files are not staged")
+    if not (folder / MANIFEST).exists():
+        raise BadModel("IntegrityError", "the manifest is gone")
     if (folder / COMPLETE).read_text() != hash_file(folder / MANIFEST):
         raise BadModel("IntegrityError", "the manifest was changed after staging")
     files = json.loads((folder / MANIFEST).read_text())["files"]

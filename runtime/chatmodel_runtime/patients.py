@@ -70,6 +70,8 @@ class HttpPatients:
 
     async def find(self, mrn: str) -> Summary | None:
         """Return the patient's summary; redirects are not followed."""
+        if not mrn.strip("."):
+            raise PatientNotFound  # dots would be another path
         path = f"/patients/{urllib.parse.quote(mrn, safe='')}/summary"
         try:
             response = await self._client.get(path)

@@ -16,7 +16,11 @@ VERIFICATION_QUERY = "I have a mild sore throat since yesterday."
 Message = dict[str, str]
 
 # Control tokens of the chat formats we know, <|im_start|> and the like, and thinking tags.
-_CONTROL = re.compile(r"<\|[^|<>]{0,40}\|>|</?(?:think|s|tool_call|tool_response)>", re.I)
+_CONTROL = re.compile(
+    r"<\|[^|<>]{0,40}\|>|</?(?:think|s|tool_call|tool_response)>|<(?:start|end)_of_turn>"
+    r"|\[/?INST\]|<</?SYS>>",
+    re.I,
+)
 
 
 def neutralise(text: str) -> str:
@@ -38,7 +42,7 @@ def describe_patient(summary: dict[str, Any]) -> str:
     """Return sex, conditions, medications and allergies on one line; never who the patient is."""
     patient = summary.get("patient") or {}
     parts = [
-        ("sex", [str(patient["sex"])] if patient.get("sex") else []),
+        ("sex", [_text(patient, "sex")] if patient.get("sex") else []),
         ("conditions", [_text(c, "display") for c in patient.get("conditions") or []]),
         ("medications", medications(summary)),
         ("allergies", [_text(a, "substance") for a in patient.get("allergies") or []]),

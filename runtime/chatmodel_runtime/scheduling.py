@@ -4,6 +4,7 @@ One `Scheduler` a process. Nothing unbounded gets to the engine; overload is ref
 """
 
 import asyncio
+import collections
 import dataclasses
 import threading
 import time
@@ -11,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from chatmodel_runtime.engines import Completion, Engine, FinishReason, Message, Sampling
+from chatmodel_runtime import answers
+from chatmodel_runtime.engines import Cancelled, Completion, Engine, FinishReason, Message, Sampling
 
 State = Literal["starting", "ready", "failed"]
 STUCK_SECONDS = 60.0
+MAX_FAILURES = 5
 
 
 class Overloaded(Exception):
@@ -61,12 +64,13 @@ class Scheduler:
         self, engine: Engine, *, max_active: int, max_queued: int, deadline_seconds: float
     ) -> None:
         self.engine = engine
-        self.state: State = "starting"
+        self._state: State = "starting"
         self._workers = min(max_active, engine.workers)
         self._max_queued = max_queued
         self._deadline = deadline_seconds
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="engine")
-        self._slots = asyncio.Semaphore(self._workers)
+        self._slots = _Slots(self._workers)
+        self._failures = 0
         self._waiting = 0
         self._active: dict[int, float] = {}
         self._seconds = 1.0
@@ -81,9 +85,15 @@ class Scheduler:
             await loop.run_in_executor(self._pool, self.engine.load)
             await warm_up()
         except BaseException:
-            self.state = "failed"
+            self._state = "failed"
             raise
-        self.state = "ready"
+        self._state = "ready"
+
+    @property
+    def state(self) -> State:
+        """Where the engine is; failed also when it is stuck or answers keep failing."""
+        broken = self.is_stuck() or self._failures >= MAX_FAILURES
+        return "failed" if self._state == "ready" and broken else self._state
 
     def is_stuck(self) -> bool:
         """Say whether a generation has made no step for a minute: then only a restart helps."""
@@ -103,8 +113,8 @@ class Scheduler:
         `is_gone` tells whether the client has left, which cancels; `ahead` skips the queue's limit.
         Raises `NotReady`, `Overloaded`, `DeadlineExceeded`, or what the engine raises.
         """
-        if self.state != "ready" and not ahead:
-            raise NotReady(self.state)
+        if self._state != "ready" and not ahead:
+            raise NotReady(self._state)
         if self._waiting >= self._max_queued + self._workers and not ahead:
             raise Overloaded(self._retry_after())
         cancelled = threading.Event()
@@ -112,8 +122,11 @@ class Scheduler:
         self._waiting += 1
         try:
             async with asyncio.timeout(self._deadline):
-                async with self._slots:
+                await self._slots.take(ahead=ahead, unless=watch)
+                try:
                     return await self._run(messages, budget, cancelled)
+                finally:
+                    self._slots.give_back()
         except TimeoutError:
             raise DeadlineExceeded from None
         finally:
@@ -141,13 +154,52 @@ class Scheduler:
             finally:
                 self._active.pop(key, None)
 
-        result = await loop.run_in_executor(self._pool, work)
+        try:
+            result = await loop.run_in_executor(self._pool, work)
+        except Cancelled:
+            raise
+        except Exception:
+            self._failures += 1
+            raise
+        self._failures = 0
         self._seconds = 0.8 * self._seconds + 0.2 * (time.monotonic() - started)
         return result
 
     def close(self) -> None:
         """Let go of the worker threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Slots:
+    """So many at once; the rest wait in order, but for those that go ahead."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
+
+    async def take(self, *, ahead: bool, unless: "asyncio.Task[None] | None") -> None:
+        """Wait for a slot. Raises `Cancelled` when the task `unless` ends first."""
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._queue.appendleft if ahead else self._queue.append)(turn)
+        waited = {turn} if unless is None else {turn, unless}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not turn.done():
+                self._queue.remove(turn)
+                turn.cancel()
+        if turn.cancelled():
+            raise Cancelled
+
+    def give_back(self) -> None:
+        """Hand the slot to who is next."""
+        if self._queue:
+            self._queue.popleft().set_result(None)
+        else:
+            self._free += 1
 
 
 async def _watch(is_gone: Callable[[], Awaitable[bool]], cancelled: threading.Event) -> None:
@@ -184,9 +236,11 @@ def _think_and_answer(
             spent, truncated, prompt_tokens = thought.tokens, not closed, thought.prompt_tokens
         prefix = f"{thinking.rstrip()}\n</think>\n\n"
     final = complete(prefix, None, budget.answer)
+    # A model may open its thinking by itself.
+    own, text = answers.split_thinking(final.text, opened=False)
     return Answer(
-        thinking=thinking.strip(),
-        text=final.text.strip(),
+        thinking=thinking.strip() or own,
+        text=text,
         prompt_tokens=prompt_tokens or final.prompt_tokens,
         tokens=spent + final.tokens,
         finish_reason=final.finish_reason,

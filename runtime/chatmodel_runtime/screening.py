@@ -11,6 +11,8 @@ from typing import Any
 
 from chatmodel_runtime.errors import BadModel
 
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+INDEX = "model.safetensors.index.json"
 CONFIGS = frozenset(
     {
         "config.json",
@@ -20,11 +22,10 @@ CONFIGS = frozenset(
         "special_tokens_map.json",
         "added_tokens.json",
         "vocab.json",
-        "model.safetensors.index.json",
+        INDEX,
     }
 )
 TEXTS = frozenset({"chat_template.jinja", "merges.txt"})
-WEIGHTS = re.compile(r"^model(-\d{5}-of-\d{5})?\.safetensors$")
 MAX_FILES, MAX_CONFIG_BYTES = 10_000, 64 * 1024 * 1024
 _CODE_KEYS = re.compile(r"^(auto_map|trust_remote_code|.*_internal|custom_pipelines)$")
 
@@ -34,7 +35,7 @@ def choose_files(names: Iterable[str]) -> list[str]:
     all_names = list(names)
     if len(all_names) > MAX_FILES:
         raise BadModel("UnsafeModelContent", f"the model lists {len(all_names)} files")
-    weights = sorted(name for name in all_names if WEIGHTS.match(name))
+    weights = sorted(name for name in all_names if WEIGHTS.fullmatch(name))
     if not weights:
         raise BadModel("UnsafeModelContent", "the model has no weights in safetensors format")
     if "config.json" not in all_names:
@@ -52,6 +53,15 @@ def screen(name: str, body: Any) -> None:
     for key in _keys(body):
         if _CODE_KEYS.match(key):
             raise BadModel("UnsafeModelContent", f"{name} has the key {key}, which asks for code")
+
+
+def screen_index(body: Any) -> None:
+    """Refuse an index that names files outside the folder. Raises `BadModel`."""
+    shards = body.get("weight_map") if isinstance(body, dict) else None
+    if not isinstance(shards, dict) or not all(
+        isinstance(shard, str) and WEIGHTS.fullmatch(shard) for shard in shards.values()
+    ):
+        raise BadModel("UnsafeModelContent", f"{INDEX} names files that are no weights here")
 
 
 def _keys(body: Any) -> Iterator[str]:

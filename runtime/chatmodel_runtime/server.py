@@ -9,12 +9,15 @@ import asyncio
 import logging
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatmodel_runtime.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
@@ -91,7 +94,7 @@ class Servers:
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
-        self._servers: list[uvicorn.Server] = []
+        self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
         self._stop = asyncio.Event()
         self.is_draining = False
 
@@ -100,15 +103,19 @@ class Servers:
         return self.is_draining
 
     def add(self, app: ASGIApp, host: str, port: int) -> None:
-        """Add an application; it listens once `run` is called."""
-        self._servers.append(uvicorn.Server(_configure(app, host, port)))
+        """Add an application. Raises `ConfigError` when the port is taken."""
+        try:
+            listener = socket.create_server((host, port), backlog=2048)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        self._servers.append((uvicorn.Server(_configure(app, host, port)), listener))
 
     async def run(self, work: Awaitable[None]) -> None:
         """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        serving = [asyncio.ensure_future(server._serve()) for server in self._servers]
+        serving = [asyncio.ensure_future(s._serve([listener])) for s, listener in self._servers]
         loading = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -120,7 +127,7 @@ class Servers:
         finally:
             for task in (loading, stopping):
                 task.cancel()
-            for server in self._servers:
+            for server, _ in self._servers:
                 server.should_exit = True
             await asyncio.gather(*serving, return_exceptions=True)
 

@@ -135,7 +135,7 @@ def read_config(command: str, text: str) -> Part:
     if not isinstance(body, dict) or body.get("command") != command:
         raise ConfigError(f"{ENV_CONFIG} is not for the command {command}")
     try:
-        return CONFIGS[command].model_validate(body)
+        return CONFIGS[command].model_validate(body, by_alias=True, by_name=False)
     except pydantic.ValidationError as error:
         raise ConfigError(f"{ENV_CONFIG}: {first_fault(error)}") from None
 
@@ -154,6 +154,8 @@ def read_environment(env: Mapping[str, str]) -> ServeConfig:
     """
     mode = env.get("LLM_MODE") or env.get("DEFAULT_LLM_MODE") or "mock"
     mode = "qwen" if mode in QWEN_ALIASES else mode
+    if mode not in ("mock", "qwen", "huggingface"):
+        raise ConfigError(f"LLM_MODE={mode} is unknown: use mock, qwen or huggingface")
     url = env.get("DB_API_BASE_URL") or None
     source = (env.get("PATIENT_CONTEXT") or ("http" if url else "none")).capitalize()
     keys = env.get("API_KEYS_FILE")
@@ -183,6 +185,14 @@ def standalone_model_id(env: Mapping[str, str]) -> str:
     if not model_id:
         raise ConfigError(f"LLM_MODE={mode} needs MODEL_ID, as HuggingFaceTB/SmolLM2-135M-Instruct")
     return model_id
+
+
+def port(env: Mapping[str, str], name: str, default: int) -> int:
+    """Return a port of the environment. Raises `ConfigError`."""
+    text = env.get(name) or str(default)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ConfigError(f"{name}={text} is not a port")
+    return int(text)
 
 
 def cache_dir(env: Mapping[str, str]) -> pathlib.Path:

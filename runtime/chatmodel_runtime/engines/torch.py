@@ -144,7 +144,7 @@ class TorchEngine:
         }
         if sampling.temperature > 0:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            options["top_k"] = sampling.top_k or None
+            options["top_k"] = sampling.top_k
         if stop:
             options["stop_strings"] = [stop]
         return transformers.GenerationConfig(**options)

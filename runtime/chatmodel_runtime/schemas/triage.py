@@ -4,15 +4,25 @@ from typing import Annotated, Literal
 
 import pydantic
 
-# Also what may be looked up: never a path of dots.
-MRN = r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$"
+
+def _no_path(mrn: str) -> str:
+    if not mrn.strip("."):
+        raise ValueError("a record number is more than dots")
+    return mrn
+
+
+Mrn = Annotated[
+    str,
+    pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"),
+    pydantic.AfterValidator(_no_path),
+]
 NonEmpty = Annotated[str, pydantic.Field(min_length=1, max_length=8000)]
 
 
 class TriageRequest(pydantic.BaseModel):
     """A question about a patient. `llm_mode` is accepted and ignored: the ChatModel decides."""
 
-    patient_mrn: str = pydantic.Field(min_length=1, max_length=256)
+    patient_mrn: Mrn
     query: NonEmpty
     llm_mode: str | None = None
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -153,10 +154,17 @@ class Hub:
         return [request for request in self.server.requests if part in request["path"]]
 
 
-@pytest.fixture
-def mirror(tmp_path: pathlib.Path) -> Iterator[Hub]:
-    root = tmp_path / "hub"
+@pytest.fixture(scope="module")
+def mirror_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    root = tmp_path_factory.mktemp("mirror") / "hub"
     with hub_mirror.running(root) as (endpoint, server):
-        found = Hub(root, endpoint, server)
-        found.publish("demo/tiny", FILES)
-        yield found
+        yield Hub(root, endpoint, server)
+
+
+@pytest.fixture
+def mirror(mirror_process: Hub) -> Hub:
+    """Return a mirror that has demo/tiny, has been asked nothing and fails nothing."""
+    shutil.rmtree(mirror_process.root, ignore_errors=True)
+    mirror_process.publish("demo/tiny", FILES)
+    mirror_process.server.faults, mirror_process.server.requests = [], []
+    return mirror_process

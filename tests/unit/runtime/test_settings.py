@@ -170,14 +170,12 @@ def test_huggingface_without_a_model_says_what_is_missing() -> None:
         settings.read_environment({"LLM_MODE": "huggingface"})
 
 
-@pytest.mark.xfail(reason="mode gpt is told to set MODEL_ID, which does not help")
 def test_an_unknown_mode_is_called_unknown() -> None:
     with pytest.raises(ConfigError) as caught:
         settings.read_environment({"LLM_MODE": "gpt"})
     assert "MODEL_ID" not in caught.value.message
 
 
-@pytest.mark.xfail(reason="populate_by_name lets a second, undocumented spelling in")
 def test_only_the_spelling_of_the_contract_is_taken() -> None:
     with pytest.raises(ConfigError):
         serve(

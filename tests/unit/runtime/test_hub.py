@@ -1,0 +1,290 @@
+"""Inspecting and fetching, against a mirror over HTTP."""
+
+import http.server
+import json
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from chatmodel_runtime import hub, model_manager, settings
+from chatmodel_runtime.errors import Failure
+
+COMMIT = "1" * 40
+TOKEN = "hf_AbCdEfGhIjKlMnOpQrSt"
+MODEL = "demo/tiny"
+FILES = {
+    "config.json": b'{"num_attention_heads": 4, "hidden_size": 96, "num_hidden_layers": 2}',
+    "tokenizer_config.json": b'{"chat_template": "{{ x }}<think>"}',
+    "model.safetensors": b"weights " * 50_000,
+}
+
+
+class Mirror(Protocol):
+    """The fixture of conftest.py, as far as it is used here."""
+
+    endpoint: str
+
+    def publish(self, model_id: str, files: dict[str, bytes], **refs: Any) -> None: ...
+    def fail(self, *faults: dict[str, Any]) -> None: ...
+    def asked(self, part: str) -> list[dict[str, Any]]: ...
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library's back-off take no time; what it does is the library's."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.005)))
+
+
+def client(mirror: Mirror, token: str | None = None) -> hub.HubClient:
+    return hub.HubClient(settings.Hub(endpoint=mirror.endpoint), token)
+
+
+def inspect(mirror: Mirror, model_id: str = MODEL, revision: str = "main") -> dict[str, Any]:
+    return model_manager.inspect(client(mirror), model_id, revision)
+
+
+def stage(mirror: Mirror, root: pathlib.Path, model_id: str = MODEL) -> pathlib.Path:
+    progress = model_manager.Progress(COMMIT)
+    return model_manager.stage(client(mirror), model_id, COMMIT, root, progress)
+
+
+def refused(error: pytest.ExceptionInfo[Failure]) -> tuple[int, str]:
+    return error.value.exit_code, error.value.reason
+
+
+@pytest.mark.parametrize("revision", ["main", "v1", COMMIT])
+def test_a_branch_tag_or_commit_becomes_a_commit(mirror: Mirror, revision: str) -> None:
+    mirror.publish("demo/tagged", FILES, v1=COMMIT)
+    assert inspect(mirror, "demo/tagged", revision) == {
+        "commit": COMMIT,
+        "totalBytes": sum(len(body) for body in FILES.values()),
+        "weightBytes": 400_000,
+        "kvBytesPerToken": 768,
+        "formats": ["safetensors"],
+        "chatTemplate": True,
+        "thinking": True,
+    }
+
+
+def test_inspection_fetches_no_weights(mirror: Mirror) -> None:
+    inspect(mirror)
+    assert mirror.asked("config.json") and not mirror.asked("safetensors")
+
+
+def test_a_template_of_its_own_file_counts(mirror: Mirror) -> None:
+    files = FILES | {"tokenizer_config.json": b"{}", "chat_template.jinja": b"{{ x }}"}
+    mirror.publish("demo/jinja", files)
+    assert inspect(mirror, "demo/jinja")["thinking"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"tokenizer_config.json": b"{}"}, "ChatTemplateMissing", id="no template"),
+        pytest.param(
+            {"config.json": b'{"auto_map": {}}'}, "UnsafeModelContent", id="asks for code"
+        ),
+        pytest.param(
+            {"generation_config.json": b'{"x": {"trust_remote_code": 1}}'},
+            "UnsafeModelContent",
+            id="asks for code elsewhere",
+        ),
+        pytest.param({"config.json": b"{"}, "ModelLoadFailed", id="no JSON"),
+    ],
+)
+def test_a_bad_model_is_refused_before_its_weights(
+    mirror: Mirror, change: dict[str, bytes], reason: str
+) -> None:
+    mirror.publish("demo/bad", FILES | change)
+    with pytest.raises(Failure) as caught:
+        inspect(mirror, "demo/bad")
+    assert refused(caught) == (65, reason)
+    assert not mirror.asked("safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"config.json": b"[" * 100_000}, id="nested without end"),
+        pytest.param({"tokenizer_config.json": b"[1]"}, id="a list for an object"),
+    ],
+)
+def test_a_hostile_configuration_is_a_bad_model(mirror: Mirror, change: dict[str, bytes]) -> None:
+    mirror.publish("demo/hostile", FILES | change)
+    code = None
+    try:
+        inspect(mirror, "demo/hostile")
+    except Failure as failure:
+        code = failure.exit_code
+    assert code == 65
+
+
+@pytest.mark.parametrize("shard", ["../../evil.safetensors", "/models/evil.safetensors"])
+def test_an_index_that_points_out_of_its_folder_is_unsafe(mirror: Mirror, shard: str) -> None:
+    index = json.dumps({"weight_map": {"a": shard}}).encode()
+    mirror.publish("demo/index", FILES | {"model.safetensors.index.json": index})
+    with pytest.raises(Failure) as caught:
+        inspect(mirror, "demo/index")
+    assert refused(caught) == (65, "UnsafeModelContent")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "revision", "code", "reason"),
+    [
+        pytest.param("demo/absent", "main", 65, "ModelNotFound", id="no such model"),
+        pytest.param("demo/gated", "main", 75, "ModelGated", id="a gated model"),
+        pytest.param(MODEL, "absent", 65, "RevisionNotFound", id="no such branch"),
+        pytest.param(MODEL, "2" * 40, 65, "RevisionNotFound", id="no such commit"),
+    ],
+)
+def test_what_the_hub_refuses_has_its_reason(
+    mirror: Mirror, model_id: str, revision: str, code: int, reason: str
+) -> None:
+    mirror.publish("demo/gated", FILES, gated=True)
+    with pytest.raises(Failure) as caught:
+        inspect(mirror, model_id, revision)
+    assert refused(caught) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, "HubUnauthorizedOrNotFound"),
+        (429, "HubUnavailable"),
+        (503, "HubUnavailable"),
+    ],
+)
+def test_a_status_of_the_hub_is_tried_again_later(mirror: Mirror, status: int, reason: str) -> None:
+    mirror.fail({"match": "/revision/", "status": status, "times": 99})
+    with pytest.raises(Failure) as caught:
+        inspect(mirror)
+    assert refused(caught) == (75, reason)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_hub_is_asked_again_when_it_says(mirror: Mirror, status: int) -> None:
+    headers = {"Retry-After": "0"}
+    mirror.fail({"match": "/revision/", "status": status, "times": 1, "headers": headers})
+    assert inspect(mirror)["commit"] == COMMIT
+
+
+def test_an_id_that_the_hub_can_never_have_is_not_tried_again(mirror: Mirror) -> None:
+    with pytest.raises(Failure) as caught:
+        inspect(mirror, "demo/a--b")
+    assert caught.value.exit_code in (64, 65)
+
+
+def test_a_hub_that_does_not_listen_is_unavailable() -> None:
+    nowhere = hub.HubClient(settings.Hub(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(Failure) as caught:
+        model_manager.inspect(nowhere, MODEL, "main")
+    assert refused(caught) == (75, "HubUnavailable")
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_file_that_fails_once_is_fetched_again(
+    mirror: Mirror, tmp_path: pathlib.Path, status: int
+) -> None:
+    mirror.fail({"match": "model.safetensors", "status": status, "headers": {"Retry-After": "0"}})
+    assert model_manager.check(stage(mirror, tmp_path / "models"))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.filterwarnings("ignore")
+def test_a_hub_that_goes_away_while_fetching_condemns_no_model(
+    mirror: Mirror, tmp_path: pathlib.Path
+) -> None:
+    mirror.fail({"match": "model.safetensors", "status": 503, "times": 99})
+    with pytest.raises(Failure) as caught:
+        stage(mirror, tmp_path / "models")
+    assert refused(caught) == (75, "HubUnavailable")
+
+
+class Redirector(http.server.BaseHTTPRequestHandler):
+    """Sends whoever fetches a file to another host, which notes the credentials."""
+
+    elsewhere = ""
+    seen: list[tuple[str, str | None]]
+
+    def log_message(self, *args: Any) -> None:
+        """Stay silent."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers.get("Authorization")))
+        body = FILES["config.json"]
+        if self.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", self.elsewhere + self.path)
+            self.send_header("X-Linked-Size", str(len(body)))
+            self.send_header("X-Linked-Etag", '"abc"')
+        else:
+            self.send_response(200)
+        self.send_header("ETag", '"abc"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        length = 0 if self.elsewhere else len(body)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if length and self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[type[Redirector], type[Redirector], str]]:
+    other = type("Other", (Redirector,), {"seen": []})
+    first = type("First", (Redirector,), {"seen": []})
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in (first, other)]
+    first.elsewhere = f"http://localhost:{servers[1].server_port}"
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield first, other, f"http://127.0.0.1:{servers[0].server_port}"
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_token_goes_to_the_hub_and_to_nobody_it_sends_us_to(
+    two_hosts: tuple[type[Redirector], type[Redirector], str], tmp_path: pathlib.Path
+) -> None:
+    first, other, endpoint = two_hosts
+    asked = hub.HubClient(settings.Hub(endpoint=endpoint), TOKEN)
+    asked.fetch(MODEL, COMMIT, "config.json", tmp_path)
+    assert {header for _, header in first.seen} == {f"Bearer {TOKEN}"}
+    assert other.seen and {header for _, header in other.seen} == {None}
+
+
+def test_the_token_is_read_from_its_file(mirror: Mirror, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "HF_TOKEN"
+    path.write_text(f"{TOKEN}\n")
+    where = settings.Hub(endpoint=mirror.endpoint, token_file=path)
+    hub.HubClient(where).list_files(MODEL, "main")
+    assert [request["token"] for request in mirror.asked("/revision/")] == [True]
+
+
+def test_without_a_token_file_nothing_of_this_machine_is_sent(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    where = settings.Hub(endpoint=mirror.endpoint, token_file=tmp_path / "absent")
+    hub.HubClient(where).list_files(MODEL, "main")
+    assert [request["token"] for request in mirror.asked("/revision/")] == [False]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+def test_no_failure_repeats_the_token(
+    mirror: Mirror, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mirror.fail({"match": "/", "status": status, "times": 99})
+    with pytest.raises(Failure) as caught:
+        client(mirror, TOKEN).list_files(MODEL, "main")
+    captured = capfd.readouterr()
+    assert TOKEN not in caught.value.report() + captured.out + captured.err
