@@ -30,7 +30,7 @@ class ApiKeys:
         if self._path is None:
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        given = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
+        given = headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
         digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
         found = [hmac.compare_digest(digest, known) for known in self._read()]
         return bool(given) and any(found)

@@ -45,10 +45,10 @@ def at(seconds: float) -> str:
 
 
 def chatmodel(
-    *, generation: int = 1, status: Body | None = None, retry: str | None = None, **spec: Any
+    *, at_generation: int = 1, status: Body | None = None, retry: str | None = None, **spec: Any
 ) -> observed.ChatModel:
     """Return a ChatModel, of mode mock unless the spec says another."""
-    meta: Body = {"name": NAME, "namespace": NAMESPACE, "uid": UID, "generation": generation}
+    meta: Body = {"name": NAME, "namespace": NAMESPACE, "uid": UID, "generation": at_generation}
     if retry is not None:
         meta["annotations"] = {names.ANNOTATION_RETRY: retry}
     body: Body = {"metadata": meta, "spec": {"mode": "mock"} | spec}
@@ -60,7 +60,7 @@ def make_revision(
 ) -> observed.Revision:
     """Return the revision that stands for a ChatModel's spec; `filled` are its set-once fields."""
     wanted = chatmodel(**spec).spec
-    assert wanted is not None
+    assert wanted is not None, "the spec of a hand-made revision is not valid"
     body = {
         "chatModelName": NAME,
         "number": number,

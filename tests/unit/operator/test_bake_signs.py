@@ -96,4 +96,7 @@ def test_a_restart_after_a_clean_end_is_a_restart_too() -> None:
 @pytest.mark.xfail(reason="a lost node's pods are marked not Ready by the node controller alone")
 def test_a_pod_on_a_lost_node_says_nothing() -> None:
     # The node controller turns Ready and leaves what the kubelet last said of the containers.
-    assert bake_sign(pod(ready=False, conditions=[{"type": "ContainersReady", "status": "True"}])) is None
+    assert (
+        bake_sign(pod(ready=False, conditions=[{"type": "ContainersReady", "status": "True"}]))
+        is None
+    )

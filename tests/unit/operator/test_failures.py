@@ -1,69 +1,25 @@
-"""The table of signs: what pods, Deployments and answers say, and whom it speaks against."""
+"""The table of signs: what pods say, and whom it speaks against."""
 
-import datetime
 import json
-from typing import Any
 
 import pytest
 from pictures import (
-    COMMIT,
     INSPECTION,
-    NOW,
     Body,
     at,
-    chatmodel,
     make_revision,
-    picture,
     raw_container,
     raw_pod,
     terminated,
     waiting,
 )
+from signs import CANDIDATE, inspect, report, serve, sign_of, stage, unschedulable
 
-from chatmodel_operator import failures, names
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.observed import Deployment, Observed, Revision
 
-SINCE = NOW - datetime.timedelta(seconds=120)
-CANDIDATE = make_revision(2, status={"startedAt": at(-120)})
 GONE = 'rpc error: code = NotFound desc = failed to pull "mock:9": manifest unknown'
 BACK_OFF_GONE = 'Back-off pulling image "mock:9": ErrImagePull: docker.io/mock:9: not found'
 NO_ROUTE = "failed to do request: dial tcp 10.0.0.1:443: connect: connection refused"
-
-
-def report(reason: str, message: str = "as the runtime said") -> str:
-    return json.dumps({"reason": reason, "message": message, "retryable": False})
-
-
-def see(*pods: Body, revision: Revision = CANDIDATE, refused: str = "") -> Observed:
-    found = {revision.name: Deployment(1, refused)} if refused else {}
-    return picture(chatmodel(), revision, pods=pods, deployments=found)
-
-
-def sign_of(*pods: Body, **more: Any) -> failures.Sign | None:
-    which = more.get("revision", CANDIDATE)
-    return failures.find_sign(see(*pods, **more), which, SINCE)
-
-
-def serve(state: Body | None = None, restarts: int = 0, last: Body | None = None) -> Body:
-    container = raw_container(names.CONTAINER_SERVE, state=state, restarts=restarts, last=last)
-    return raw_pod(CANDIDATE, containers=[container])
-
-
-def stage(state: Body, last: Body | None = None) -> Body:
-    init = raw_container(names.CONTAINER_STAGE, state=state, last=last)
-    later = raw_container(state=waiting("PodInitializing"))
-    return raw_pod(CANDIDATE, init=[init], containers=[later])
-
-
-def inspect(state: Body, name: str = "inspect-1") -> Body:
-    container = raw_container(names.CONTAINER_INSPECT, state=state)
-    return raw_pod(CANDIDATE, role=names.ROLE_INSPECT, name=name, containers=[container])
-
-
-def unschedulable(message: str) -> Body:
-    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    return raw_pod(CANDIDATE, conditions=[said | {"message": message}])
 
 
 CRASH = terminated(70, report("Crash", "ValueError"))
@@ -331,74 +287,3 @@ def test_a_bad_sign_goes_before_the_surroundings() -> None:
     sign = sign_of(unschedulable("0/3 nodes"), serve(terminated(65, report("EngineUnsupported"))))
     assert sign is not None
     assert sign.reason is Reason.EngineUnsupported
-
-
-@pytest.mark.parametrize(
-    ("refused", "reason"),
-    [
-        pytest.param(
-            'pods "triage-x" is forbidden: exceeded quota: clinic, requested: pods=1',
-            Reason.QuotaExceeded,
-            id="the quota is used up",
-        ),
-        pytest.param(
-            'pods "triage-x" is forbidden: violates PodSecurity "restricted:latest"',
-            Reason.AdmissionDenied,
-            id="pod security says no",
-        ),
-    ],
-)
-def test_a_refused_pod_is_not_the_models_fault(refused: str, reason: Reason) -> None:
-    sign = sign_of(refused=refused)
-    assert sign == failures.Sign(reason, refused)
-    assert not sign.is_bad
-
-
-@pytest.mark.parametrize(
-    ("verification", "reason", "is_bad"),
-    [
-        pytest.param(
-            {"failures": 3, "reason": "VerificationFailed", "message": "empty"},
-            Reason.VerificationFailed,
-            True,
-            id="three wrong answers running",
-        ),
-        pytest.param(
-            {"failures": 0, "reason": "VerificationUnreachable", "message": "time-out"},
-            Reason.VerificationUnreachable,
-            False,
-            id="the pod cannot be asked",
-        ),
-        pytest.param(
-            {"failures": 2, "reason": "VerificationFailed", "message": "empty"},
-            None,
-            False,
-            id="two wrong answers running",
-        ),
-        pytest.param({"failures": 0, "tokens": 5}, None, False, id="a right answer"),
-    ],
-)
-def test_answers_are_signs(verification: Body, reason: Reason | None, is_bad: bool) -> None:
-    asked = make_revision(2, status={"startedAt": at(-120), "verification": verification})
-    sign = sign_of(revision=asked)
-    assert (sign and sign.reason, sign is not None and sign.is_bad) == (reason, is_bad)
-
-
-def test_the_report_of_an_inspection_is_found() -> None:
-    tried = inspect(terminated(75, report("HubUnavailable")), "inspect-1")
-    done = inspect(terminated(0, json.dumps(INSPECTION)), "inspect-2")
-    found = failures.find_inspection(see(tried, done), CANDIDATE)
-    assert found is not None
-    assert (found.commit, found.total_bytes) == (COMMIT, INSPECTION["totalBytes"])
-
-
-@pytest.mark.parametrize(
-    "pod",
-    [
-        pytest.param(inspect(raw_container()["state"]), id="that still runs"),
-        pytest.param(inspect(terminated(75, report("HubUnavailable"))), id="that failed"),
-        pytest.param(serve(terminated(0, json.dumps(INSPECTION))), id="of another role"),
-    ],
-)
-def test_there_is_no_report_of_an_inspection(pod: Body) -> None:
-    assert failures.find_inspection(see(pod), CANDIDATE) is None

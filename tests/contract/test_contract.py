@@ -1,0 +1,278 @@
+"""What operator and runtime must agree on: configuration, reasons, exit codes, reports, answers."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import pathlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from pictures import COMMIT, NAME, SETTINGS, Body, make_revision, raw_pod
+from rendered import GATED, HUGGINGFACE, MOCK, QWEN, TOKEN, config, prepared
+
+from chatmodel_operator import failures, names, observed, revision, runtime_client
+from chatmodel_operator.api import chatmodel as chatmodel_api
+from chatmodel_operator.api.chatmodelrevision import Inspection
+from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.settings import Hub
+from chatmodel_runtime import __main__ as runtime_main
+from chatmodel_runtime import errors, hub, management, model_manager, scheduling, settings
+from chatmodel_runtime.engines.mock import MockEngine
+
+MIRRORED = SETTINGS.model_copy(update={"hub": Hub(endpoint="http://hub.test")})
+SPECS = [
+    pytest.param(MOCK, id="mock"),
+    pytest.param(MOCK | {"auth": {"mode": "None"}}, id="mock without keys"),
+    pytest.param(MOCK | {"patientContext": {"source": "Demo"}}, id="mock with demo patients"),
+    pytest.param(QWEN, id="qwen"),
+    pytest.param(QWEN | {"model": {"tokenSecretRef": TOKEN}}, id="qwen with a token"),
+    pytest.param(HUGGINGFACE, id="a public model"),
+    pytest.param(GATED, id="a gated model"),
+]
+EXTREMES = [
+    pytest.param(
+        {"maxNewTokens": 1, "maxThinkingTokens": 0, "temperature": 0, "topP": 0.01, "topK": 0},
+        id="the least of everything",
+    ),
+    pytest.param(
+        {"maxNewTokens": 32768, "maxThinkingTokens": 65536, "temperature": 2, "topP": 1}
+        | {"topK": 1000},
+        id="the most of everything",
+    ),
+]
+
+
+def read(spec: Body, command: str) -> settings.Part:
+    return settings.read_config(command, json.dumps(config(spec, command, MIRRORED)))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_configuration_of_serve_is_understood_as_it_was_meant(spec: Body) -> None:
+    found, which = read(spec, "serve"), prepared(spec)
+    assert isinstance(found, settings.ServeConfig)
+    source = which.spec.source
+    assert (found.chat_model, found.revision) == (NAME, which.name)
+    assert (found.mode, found.model_id) == (source.mode, source.model_id)
+    assert (found.commit, found.engine) == (which.spec.commit, which.spec.engine)
+    assert found.generation.model_dump() == source.generation.model_dump()
+    assert found.patient_context.model_dump() == source.patient_context.model_dump()
+    assert found.auth.mode == source.auth.mode
+    assert found.limits.request_deadline_seconds == SETTINGS.timings.request_deadline_seconds
+    assert found.limits.drain_seconds == SETTINGS.timings.drain_seconds
+
+
+@pytest.mark.parametrize("spec", SPECS[3:])
+def test_the_configuration_of_inspect_is_understood_as_it_was_meant(spec: Body) -> None:
+    found, source = read(spec, "inspect"), prepared(spec).spec.source
+    assert isinstance(found, settings.InspectConfig)
+    assert (found.model_id, found.model_revision) == (source.model_id, source.model_revision)
+    assert found.hub.endpoint == "http://hub.test"
+    assert (found.hub.token_file is None) == (source.token_secret_ref is None)
+
+
+@pytest.mark.parametrize("spec", SPECS[3:])
+def test_the_configuration_of_stage_is_understood_as_it_was_meant(spec: Body) -> None:
+    found, source = read(spec, "stage"), prepared(spec).spec.source
+    assert isinstance(found, settings.StageConfig)
+    assert (found.model_id, found.commit) == (source.model_id, COMMIT)
+    assert found.hub.endpoint == "http://hub.test"
+    assert (found.hub.token_file is None) == (source.token_secret_ref is None)
+
+
+@pytest.mark.parametrize("generation", EXTREMES)
+def test_what_the_schema_allows_the_runtime_takes(generation: Body) -> None:
+    found = read(MOCK | {"generation": generation}, "serve")
+    assert isinstance(found, settings.ServeConfig)
+    assert found.generation.model_dump(by_alias=True) == generation
+
+
+@pytest.mark.parametrize("spec", SPECS[3:])
+def test_stage_puts_the_model_where_serve_looks_for_it(spec: Body) -> None:
+    serve, stage = read(spec, "serve"), read(spec, "stage")
+    assert isinstance(serve, settings.ServeConfig)
+    assert isinstance(stage, settings.StageConfig)
+    folder = model_manager.model_folder(stage.models_root, stage.model_id, stage.commit)
+    assert folder == serve.model_dir
+
+
+def test_the_hubs_token_is_read_where_it_is_mounted() -> None:
+    for command in ("inspect", "stage"):
+        where = config(GATED, command)["hub"]["tokenFile"]
+        assert where == f"{names.HUB_TOKEN_DIR}/{TOKEN['key']}"
+
+
+def test_both_sides_use_the_same_words() -> None:
+    assert names.ENV_CONFIG == settings.ENV_CONFIG
+    assert names.PUBLIC_PORT == runtime_main.PUBLIC_PORT
+    assert names.MANAGEMENT_PORT == runtime_main.MANAGEMENT_PORT
+    assert chatmodel_api.QWEN_MODEL_ID == settings.QWEN_MODEL_ID
+    assert revision.QWEN_ALIASES == settings.QWEN_ALIASES
+    assert set(settings.CONFIGS) <= set(runtime_main.COMMANDS)
+    rendered = {names.CONTAINER_SERVE, names.CONTAINER_STAGE, names.CONTAINER_INSPECT}
+    assert rendered == set(settings.CONFIGS)
+
+
+@pytest.mark.parametrize("word", sorted(errors.BAD_MODEL_REASONS | {"ConfigError"}))
+def test_what_the_runtime_calls_bad_is_bad(word: str) -> None:
+    assert EXPLANATIONS[Reason(word)].klass is Class.BAD_REVISION
+
+
+@pytest.mark.parametrize("word", sorted(errors.TRY_AGAIN_REASONS))
+def test_what_the_runtime_tries_again_is_not_the_models_fault(word: str) -> None:
+    assert EXPLANATIONS[Reason(word)].klass in (Class.ENVIRONMENT, Class.CURED_OUTSIDE)
+
+
+def test_exit_codes_agree() -> None:
+    assert failures.EXIT_CONFIG == errors.ConfigError.exit_code
+    assert failures.EXIT_BAD_MODEL == errors.BadModel.exit_code
+    assert failures.EXIT_TRY_AGAIN == errors.TryAgain.exit_code
+    assert errors.EXIT_CRASH not in (
+        failures.EXIT_CONFIG,
+        failures.EXIT_BAD_MODEL,
+        failures.EXIT_TRY_AGAIN,
+    )
+
+
+ENDINGS: list[errors.Failure] = [
+    errors.ConfigError("said"),
+    *(errors.BadModel(word, "said") for word in sorted(errors.BAD_MODEL_REASONS)),
+    *(errors.TryAgain(word, "said") for word in sorted(errors.TRY_AGAIN_REASONS)),
+]
+
+
+@pytest.mark.parametrize(
+    "failure", [pytest.param(failure, id=failure.reason) for failure in ENDINGS]
+)
+def test_last_words_of_the_runtime_are_read_as_they_were_meant(failure: errors.Failure) -> None:
+    which = make_revision(1, status={"startedAt": "2026-03-01T11:00:00Z"})
+    ended = {"exitCode": failure.exit_code, "reason": "Error", "message": failure.report()}
+    status = {"name": "serve", "restartCount": 1, "state": {"terminated": ended}}
+    pod = observed.read_pod(raw_pod(which, containers=[status]))
+    (sign,) = failures._pod_signs(pod)
+    assert (sign.reason, sign.message) == (failure.reason, "said")
+    assert sign.is_bad is not failure.retryable
+
+
+class OneModelHub:
+    """A hub with one model, by its interface; the real one is tested over HTTP elsewhere."""
+
+    files: dict[str, Any]
+
+    def __init__(self, **shape: Any) -> None:
+        self.files = {
+            "config.json": json.dumps(shape),
+            "tokenizer_config.json": json.dumps({"chat_template": "{{ x }}<think>"}),
+            "model.safetensors": "weights",
+        }
+
+    def list_files(self, model_id: str, wanted: str) -> hub.Listing:
+        found = (hub.RemoteFile(name, len(text), None) for name, text in self.files.items())
+        return hub.Listing(COMMIT, tuple(found))
+
+    def fetch(self, model_id: str, commit: str, name: str, folder: pathlib.Path) -> pathlib.Path:
+        path = folder / name
+        path.write_text(self.files[name])
+        return path
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(
+            {"num_attention_heads": 4, "hidden_size": 96, "num_hidden_layers": 2}, id="usual"
+        ),
+        pytest.param({}, id="a shape that says nothing of its cache"),
+    ],
+)
+def test_the_report_of_an_inspection_is_an_inspection(shape: Body) -> None:
+    client: Any = OneModelHub(**shape)
+    report = json.loads(json.dumps(model_manager.inspect(client, "org/tiny", "main")))
+    found = Inspection.model_validate(report)
+    assert found.dump() == {key: value for key, value in report.items() if value is not None}
+    assert found.thinking
+
+
+@pytest.fixture
+def address() -> str:
+    """Return a loopback address of this test's own: the operator knows one management port."""
+    return f"127.{random.randint(64, 127)}.{random.randint(1, 254)}.{random.randint(1, 254)}"
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Any, address: str) -> AsyncIterator[None]:
+    """Serve an application on the management port of an address."""
+    options = uvicorn.Config(
+        app, host=address, port=names.MANAGEMENT_PORT, log_config=None, lifespan="off"
+    )
+    server = uvicorn.Server(options)
+    with server.capture_signals():
+        task = asyncio.create_task(server._serve())
+        while not server.started:
+            assert not task.done(), "the management port could not be opened"
+            await asyncio.sleep(0.005)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.fixture
+async def serving(address: str) -> AsyncIterator[observed.Pod]:
+    """Yield a pod that runs the real management application with the mock engine."""
+    found = read(MOCK, "serve")
+    assert isinstance(found, settings.ServeConfig)
+    scheduler = scheduling.Scheduler(MockEngine(), max_active=1, max_queued=1, deadline_seconds=30)
+    verifier = management.Verifier(found, scheduler)
+
+    async def warm_up() -> None:
+        await verifier.ask()
+
+    await scheduler.start(warm_up)
+    app = management.build_serve_app(scheduler, verifier, lambda: False)
+    pod = observed.read_pod(raw_pod(prepared(MOCK), ready=True))
+    async with listening(app, address):
+        yield dataclasses.replace(pod, ip=address)
+    scheduler.close()
+
+
+async def test_the_answer_to_verify_is_taken_for_right(serving: observed.Pod) -> None:
+    answer = await runtime_client.verify(NAME, prepared(MOCK), serving)
+    assert (answer.reason, answer.message) == (None, "")
+    assert answer.tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("chatmodel", "other", "keys"),
+    [
+        pytest.param("another", prepared(MOCK), {"chatModel"}, id="another ChatModel"),
+        pytest.param(
+            NAME,
+            make_revision(2, filled={"engine": "Mock"}),
+            {"revision"},
+            id="another revision",
+        ),
+        pytest.param(
+            NAME, prepared(QWEN), {"mode", "modelID", "commit", "engine"}, id="another model"
+        ),
+    ],
+)
+async def test_who_answers_verify_is_compared(
+    serving: observed.Pod, chatmodel: str, other: observed.Revision, keys: set[str]
+) -> None:
+    answer = await runtime_client.verify(chatmodel, other, serving)
+    assert answer.reason is Reason.VerificationFailed
+    assert set(answer.message.rpartition(": ")[2].split(", ")) == keys
+
+
+async def test_progress_is_understood(address: str) -> None:
+    progress = model_manager.Progress(COMMIT)
+    progress.total_bytes = 1000
+    said = progress.read()
+    pod = dataclasses.replace(observed.read_pod(raw_pod(prepared(QWEN))), ip=address)
+    async with listening(management.build_progress_app(progress.read), address):
+        assert await runtime_client.progress(pod) == (said["totalBytes"], said["doneBytes"])
