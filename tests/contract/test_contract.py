@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from pictures import COMMIT, NAME, SETTINGS, Body, make_revision, raw_pod
 from rendered import GATED, HUGGINGFACE, MOCK, QWEN, TOKEN, config, prepared
+from signs import serve, sign_of
 
 from chatmodel_operator import failures, names, observed, revision, runtime_client
 from chatmodel_operator.api import chatmodel as chatmodel_api
@@ -92,11 +93,11 @@ def test_what_the_schema_allows_the_runtime_takes(generation: Body) -> None:
 
 @pytest.mark.parametrize("spec", SPECS[3:])
 def test_stage_puts_the_model_where_serve_looks_for_it(spec: Body) -> None:
-    serve, stage = read(spec, "serve"), read(spec, "stage")
-    assert isinstance(serve, settings.ServeConfig)
-    assert isinstance(stage, settings.StageConfig)
-    folder = model_manager.model_folder(stage.models_root, stage.model_id, stage.commit)
-    assert folder == serve.model_dir
+    looks, puts = read(spec, "serve"), read(spec, "stage")
+    assert isinstance(looks, settings.ServeConfig)
+    assert isinstance(puts, settings.StageConfig)
+    folder = model_manager.model_folder(puts.models_root, puts.model_id, puts.commit)
+    assert folder == looks.model_dir
 
 
 def test_the_hubs_token_is_read_where_it_is_mounted() -> None:
@@ -148,11 +149,9 @@ ENDINGS: list[errors.Failure] = [
     "failure", [pytest.param(failure, id=failure.reason) for failure in ENDINGS]
 )
 def test_last_words_of_the_runtime_are_read_as_they_were_meant(failure: errors.Failure) -> None:
-    which = make_revision(1, status={"startedAt": "2026-03-01T11:00:00Z"})
     ended = {"exitCode": failure.exit_code, "reason": "Error", "message": failure.report()}
-    status = {"name": "serve", "restartCount": 1, "state": {"terminated": ended}}
-    pod = observed.read_pod(raw_pod(which, containers=[status]))
-    (sign,) = failures._pod_signs(pod)
+    sign = sign_of(serve({"terminated": ended}))
+    assert sign is not None
     assert (sign.reason, sign.message) == (failure.reason, "said")
     assert sign.is_bad is not failure.retryable
 
@@ -209,22 +208,21 @@ async def listening(app: Any, address: str) -> AsyncIterator[None]:
         app, host=address, port=names.MANAGEMENT_PORT, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(options)
-    with server.capture_signals():
-        task = asyncio.create_task(server._serve())
-        while not server.started:
-            assert not task.done(), "the management port could not be opened"
-            await asyncio.sleep(0.005)
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            await task
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), "the management port could not be opened"
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
 
 
-@pytest.fixture
-async def serving(address: str) -> AsyncIterator[observed.Pod]:
-    """Yield a pod that runs the real management application with the mock engine."""
-    found = read(MOCK, "serve")
+@contextlib.asynccontextmanager
+async def serving(spec: Body, address: str) -> AsyncIterator[observed.Pod]:
+    """Yield a pod with a spec's identity: the real management application, the mock engine."""
+    found = read(spec, "serve")
     assert isinstance(found, settings.ServeConfig)
     scheduler = scheduling.Scheduler(MockEngine(), max_active=1, max_queued=1, deadline_seconds=30)
     verifier = management.Verifier(found, scheduler)
@@ -234,14 +232,16 @@ async def serving(address: str) -> AsyncIterator[observed.Pod]:
 
     await scheduler.start(warm_up)
     app = management.build_serve_app(scheduler, verifier, lambda: False)
-    pod = observed.read_pod(raw_pod(prepared(MOCK), ready=True))
+    pod = observed.read_pod(raw_pod(prepared(spec), ready=True))
     async with listening(app, address):
         yield dataclasses.replace(pod, ip=address)
     scheduler.close()
 
 
-async def test_the_answer_to_verify_is_taken_for_right(serving: observed.Pod) -> None:
-    answer = await runtime_client.verify(NAME, prepared(MOCK), serving)
+@pytest.mark.parametrize("spec", SPECS)
+async def test_the_answer_to_verify_is_taken_for_right(spec: Body, address: str) -> None:
+    async with serving(spec, address) as pod:
+        answer = await runtime_client.verify(NAME, prepared(spec), pod)
     assert (answer.reason, answer.message) == (None, "")
     assert answer.tokens > 0
 
@@ -262,9 +262,10 @@ async def test_the_answer_to_verify_is_taken_for_right(serving: observed.Pod) ->
     ],
 )
 async def test_who_answers_verify_is_compared(
-    serving: observed.Pod, chatmodel: str, other: observed.Revision, keys: set[str]
+    address: str, chatmodel: str, other: observed.Revision, keys: set[str]
 ) -> None:
-    answer = await runtime_client.verify(chatmodel, other, serving)
+    async with serving(MOCK, address) as pod:
+        answer = await runtime_client.verify(chatmodel, other, pod)
     assert answer.reason is Reason.VerificationFailed
     assert set(answer.message.rpartition(": ")[2].split(", ")) == keys
 

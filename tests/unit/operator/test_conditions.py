@@ -127,6 +127,12 @@ def test_stopped_is_a_wish_and_no_fault(ever_served: bool) -> None:
     }
 
 
+def test_what_is_stopped_is_not_degraded_whatever_failed_before() -> None:
+    seen = picture(chatmodel(mode="qwen", replicas=0), GOOD, BAD, selected=GOOD)
+    said = words(seen, rollout.Plan(Reason.Stopped, "stopped", cast(seen, BAD)))
+    assert list(said) == ["Ready", "Available", "Progressing"]
+
+
 def test_before_anything_is_known_readiness_is_unknown() -> None:
     plan = rollout.Plan(Reason.Pending, "a new revision is recorded")
     assert words(picture(chatmodel()), plan) == {

@@ -1,92 +1,15 @@
-"""The work queue, on a loop whose clock jumps to the next timer: no test waits for one."""
+"""The work queue: each key once, one worker a key, pauses that grow and are forgotten."""
 
 import asyncio
-import selectors
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
+from jumping import Work, run, settle
 
 from chatmodel_operator import errors, workqueue
-from chatmodel_operator.workqueue import Key, WorkQueue
+from chatmodel_operator.workqueue import WorkQueue
 
 KEY, OTHER = ("clinic", "triage"), ("clinic", "assistant")
 ENDED = RuntimeError("this pass fails")
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits for a timer: it says how long it would have waited."""
-
-    jumped = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            return super().select(None)
-        self.jumped += max(timeout, 0.0)
-        return super().select(0)
-
-
-class _JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.jumped
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
-        runner.run(main)
-
-
-class Work:
-    """What a queue's workers do: note the time, wait for the gate, end as the script says."""
-
-    def __init__(self, *script: float | Exception | None) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.begun: list[tuple[Key, float]] = []
-        self.busy: list[Key] = []
-        self.most_at_once = 0
-        self._script = list(script)
-        self._changed = asyncio.Condition()
-
-    async def __call__(self, namespace: str, name: str) -> float | None:
-        key = (namespace, name)
-        assert key not in self.busy, "two workers have the same key"
-        self.busy.append(key)
-        self.most_at_once = max(self.most_at_once, len(self.busy))
-        self.begun.append((key, asyncio.get_running_loop().time()))
-        await self._tell()
-        await self.gate.wait()
-        self.busy.remove(key)
-        await self._tell()
-        ending = self._script.pop(0) if self._script else None
-        if isinstance(ending, Exception):
-            raise ending
-        return ending
-
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(is_so)
-
-    async def passes(self, count: int) -> None:
-        """Return once so many passes are over."""
-        await self.until(lambda: len(self.begun) >= count and not self.busy)
-
-    def pauses(self) -> list[float]:
-        times = [time for _, time in self.begun]
-        return [after - before for before, after in zip(times, times[1:], strict=False)]
-
-
-async def settle() -> None:
-    """Let everything happen that is due now or ever: jump over all timers."""
-    await asyncio.sleep(100_000)
 
 
 def test_a_key_that_waits_is_looked_at_once() -> None:
@@ -120,6 +43,7 @@ def test_a_key_has_one_worker_and_other_keys_have_others() -> None:
         await settle()
         await queue.stop()
         assert work.most_at_once == 2
+        assert work.doubled == []
 
     run(story())
 
@@ -138,6 +62,7 @@ def test_adding_during_the_work_gives_exactly_one_more() -> None:
         await settle()
         await queue.stop()
         assert len(work.begun) == 2
+        assert work.doubled == []
 
     run(story())
 
