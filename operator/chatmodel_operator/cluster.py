@@ -5,6 +5,8 @@ Called by `reconcile` and `questions`. Decides nothing but whether a write would
 
 import asyncio
 import datetime
+import decimal
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +18,11 @@ from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import APPLY, JSON, MERGE, ApiClient, Connection, path_of
 
 Manifest = dict[str, Any]
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|)")
+_UNITS = {"m": decimal.Decimal("0.001"), "": decimal.Decimal(1)}
+for _power, _unit in enumerate("kMGT", start=1):
+    _UNITS[_unit] = decimal.Decimal(1000**_power)
+    _UNITS[f"{_unit.upper()}i"] = decimal.Decimal(1024**_power)
 LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
 NAMED = ("Service", "ServiceAccount")
 
@@ -241,4 +248,13 @@ def is_part_of(wanted: Any, live: Any) -> bool:
             and len(wanted) == len(live)
             and all(is_part_of(a, b) for a, b in zip(wanted, live, strict=True))
         )
-    return bool(wanted == live)
+    return bool(wanted == live) or _is_same_quantity(wanted, live)
+
+
+def _is_same_quantity(wanted: Any, live: Any) -> bool:
+    """Say whether two texts are one quantity: the server writes 1024Mi as 1Gi, 1000m as 1."""
+    if not (isinstance(wanted, str) and isinstance(live, str)):
+        return False
+    parsed = [_QUANTITY.fullmatch(text) for text in (wanted, live)]
+    numbers = {decimal.Decimal(m[1]) * _UNITS[m[2]] for m in parsed if m is not None}
+    return all(parsed) and len(numbers) == 1

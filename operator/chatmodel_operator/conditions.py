@@ -53,12 +53,19 @@ def _set(
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…",
+        "message": _cut(message),
         "lastTransitionTime": before["lastTransitionTime"]
         if stays and before is not None
         else format_time(now),
         "observedGeneration": generation,
     }
+
+
+def _cut(message: str) -> str:
+    """Return a message that also fits an event's note, whose limit counts bytes."""
+    if len(message.encode()) <= MESSAGE_LIMIT:
+        return message
+    return message.encode()[: MESSAGE_LIMIT - 3].decode(errors="ignore") + "..."
 
 
 def _ready(plan: rollout.Plan) -> Found:

@@ -20,9 +20,11 @@ EXIT_CONFIG, EXIT_BAD_MODEL, EXIT_TRY_AGAIN = 64, 65, 75
 MAX_RESTARTS = 3
 MAX_WRONG_ANSWERS = 3
 
-_NOT_FOUND = re.compile(r"not found|manifest unknown|does not exist|ErrImageNeverPull", re.I)
+_NOT_FOUND = re.compile(r"not found|manifest unknown|ErrImageNeverPull", re.I)
+_REFUSED = re.compile(r"authoriz|denied|forbidden|\b40[13]\b", re.I)
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
-_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+# Other errors of making a container pass by themselves, or meet the deadline.
+_CONFIG = ("CreateContainerConfigError",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,9 @@ def find_bake_sign(observed: Observed, revision: Revision, since: datetime.datet
                 continue
             if (sign := _ended(container, always=True)) is not None and sign.is_bad:
                 return sign
-        if not pod.is_ready and pod.created < since and not pod.unschedulable:
+        # On a lost node only Ready falls, by the node controller's hand: no sign of the model's.
+        lost = not pod.is_ready and not pod.are_containers_ready
+        if lost and pod.created < since and not pod.unschedulable:
             return Sign(Reason.ReadinessLost, f"pod {pod.name} was Ready and is not any more")
     sign = find_sign(observed, revision, since)
     return sign if sign is not None and sign.is_bad else None
@@ -80,12 +84,32 @@ def _signs(observed: Observed, revision: Revision, since: datetime.datetime) -> 
     ]
     for pod in pods:
         yield from _pod_signs(pod)
+    yield from _crashed_inspections(pods)
     deployment = observed.deployments.get(revision.name)
     if deployment is not None and deployment.refused:
-        reason = Reason.QuotaExceeded if "quota" in deployment.refused else Reason.AdmissionDenied
+        reason = (
+            Reason.QuotaExceeded
+            if "exceeded quota" in deployment.refused
+            else Reason.AdmissionDenied
+        )
         yield Sign(reason, deployment.refused)
     if verification is not None and verification.reason == Reason.VerificationUnreachable:
         yield Sign(Reason.VerificationUnreachable, verification.message or "")
+
+
+def _crashed_inspections(pods: list[Pod]) -> Iterator[Sign]:
+    """A Job's pods are never restarted: so many that crashed are a crash loop."""
+    known = (0, EXIT_CONFIG, EXIT_BAD_MODEL, EXIT_TRY_AGAIN, None)
+    crashed = [
+        container
+        for pod in pods
+        if pod.role == names.ROLE_INSPECT
+        for container in pod.containers
+        if container.exit_code not in known
+    ]
+    if len(crashed) >= MAX_RESTARTS:
+        text = f"{len(crashed)} inspections crashed; last: exit code {crashed[-1].exit_code}"
+        yield Sign(Reason.CrashLooping, text)
 
 
 def _pod_signs(pod: Pod) -> Iterable[Sign]:
@@ -104,7 +128,7 @@ def _waiting(container: Container) -> Sign | None:
     if reason == "InvalidImageName":
         return Sign(Reason.InvalidImageName, text)
     if reason in _PULLING:
-        missing = _NOT_FOUND.search(f"{reason} {text}")
+        missing = _NOT_FOUND.search(f"{reason} {text}") and not _REFUSED.search(text)
         return Sign(Reason.ImageNotFound if missing else Reason.RegistryUnavailable, text)
     if reason in _CONFIG:
         return Sign(Reason.ConfigError, text)
@@ -119,8 +143,11 @@ def _ended(container: Container, *, always: bool) -> Sign | None:
         return (
             Sign(Reason.ConfigError, "the inspection's report cannot be read") if unread else None
         )
-    if code is None or code == 0:
+    # The serving container has no reason to end: the kubelet ends one that does not answer, with 0.
+    if code is None or (code == 0 and container.name != names.CONTAINER_SERVE):
         return None
+    if code == EXIT_TRY_AGAIN and container.is_running:
+        return None  # tried again already
     if container.ended_reason == "OOMKilled":
         return Sign(Reason.OOMKilled, f"container {container.name} was killed for its memory limit")
     report = container.report()

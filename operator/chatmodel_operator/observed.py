@@ -140,6 +140,7 @@ class Pod:
     ip: str
     created: datetime.datetime
     is_ready: bool
+    are_containers_ready: bool
     is_deleting: bool
     is_disrupted: bool
     unschedulable: str
@@ -235,6 +236,7 @@ def read_pod(raw: Raw) -> Pod:
         ip=status.get("podIP") or "",
         created=created,
         is_ready=conditions.get("Ready", {}).get("status") == "True",
+        are_containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
         is_deleting="deletionTimestamp" in meta,
         is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
         unschedulable=scheduled.get("message", "")

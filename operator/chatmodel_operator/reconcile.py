@@ -15,6 +15,7 @@ from chatmodel_operator.observed import Observed
 from chatmodel_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
+NAME_TAKEN_SECONDS = 5.0
 
 
 class Reconciler:
@@ -39,9 +40,9 @@ class Reconciler:
         if plan.is_idle:
             await self._report(observed, plan)
             return None
-        if await self._record(observed, plan):
-            return 0.0  # acts follow from what has been recorded, read back
         try:
+            if (pause := await self._record(observed, plan)) is not None:
+                return pause  # acts follow from what has been recorded, read back
             await self._act(observed, plan)
         except errors.Rejected as error:
             await self._report(observed, _refused(plan, error))
@@ -51,8 +52,11 @@ class Reconciler:
             self._questions.ask(observed.chatmodel, question)
         return plan.requeue_after
 
-    async def _record(self, observed: Observed, plan: rollout.Plan) -> bool:
-        """Write what must be known before anything is done; return whether there was something."""
+    async def _record(self, observed: Observed, plan: rollout.Plan) -> float | None:
+        """Write what must be known before anything is done.
+
+        Returns the seconds until the next look, or None when there was nothing to write.
+        """
         chatmodel = observed.chatmodel
         if plan.create is not None:
             new = plan.create
@@ -63,7 +67,9 @@ class Reconciler:
                 source=new.source,
                 instance_class=observed.instance_class,
             )
-            await self._api.create(manifest)
+            if not await self._api.create(manifest):
+                # Somebody else's, or ours on its way out: it is gone, or stays, whatever we do.
+                return NAME_TAKEN_SECONDS
         elif plan.record is not None:
             record = plan.record
             await self._api.record(chatmodel.namespace, record.revision, "status", record.status)
@@ -74,8 +80,8 @@ class Reconciler:
             )
             await self._api.record(chatmodel.namespace, which, "spec", body)
         else:
-            return False
-        return True
+            return None
+        return 0.0
 
     async def _act(self, observed: Observed, plan: rollout.Plan) -> None:
         """Make the children what the plan says; traffic moves before pods go."""
@@ -128,7 +134,12 @@ class Reconciler:
 
 def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:
     """Return a plan that says what the server refused; nothing of it is the model's fault."""
-    known = {"Forbidden": Reason.PermissionDenied, Reason.NameConflict.value: Reason.NameConflict}
-    reason = known.get(error.reason, Reason.AdmissionDenied)
+    reason = Reason.AdmissionDenied
+    if error.reason == Reason.NameConflict:
+        reason = Reason.NameConflict
+    elif "exceeded quota" in error.message:
+        reason = Reason.QuotaExceeded
+    elif error.reason == "Forbidden" and " cannot " in error.message:
+        reason = Reason.PermissionDenied  # the words of RBAC; admission says Forbidden as well
     text = f"{error.what}: {error.message}"
     return rollout.Plan(reason, text, plan.cast, serving=plan.serving, is_stalled=True)

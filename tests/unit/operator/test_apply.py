@@ -61,7 +61,6 @@ def test_what_was_written_need_not_be_written_again(spec: Any) -> None:
         assert is_part_of(manifest, _as_stored(manifest))
 
 
-@pytest.mark.xfail(reason="texts are compared: such a class costs a needless write in every pass")
 @pytest.mark.parametrize(
     ("written", "stored"),
     [

@@ -86,14 +86,12 @@ def test_this_says_nothing_against_a_revision_under_traffic(raw: Body) -> None:
     assert bake_sign(raw) is None
 
 
-@pytest.mark.xfail(reason="exit code 0 is never counted, and SIGTERM of a failed probe gives 0")
 def test_a_restart_after_a_clean_end_is_a_restart_too() -> None:
     sign = bake_sign(pod(restarts=1, last=terminated(0, reason="Completed")))
     assert sign is not None
     assert sign.is_bad
 
 
-@pytest.mark.xfail(reason="a lost node's pods are marked not Ready by the node controller alone")
 def test_a_pod_on_a_lost_node_says_nothing() -> None:
     # The node controller turns Ready and leaves what the kubelet last said of the containers.
     assert (

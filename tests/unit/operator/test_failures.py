@@ -55,16 +55,6 @@ BACK_OFF = waiting("CrashLoopBackOff", "back-off 40s restarting failed container
             id="the container cannot be configured",
         ),
         pytest.param(
-            serve(waiting("CreateContainerError", "no command specified")),
-            Reason.ConfigError,
-            id="the container cannot be created",
-        ),
-        pytest.param(
-            serve(waiting("RunContainerError", 'exec: "serve": not found')),
-            Reason.ConfigError,
-            id="the container cannot be started",
-        ),
-        pytest.param(
             serve(terminated(64, report("ConfigError"))),
             Reason.ConfigError,
             id="the runtime refuses its configuration",

@@ -81,7 +81,6 @@ def test_there_is_no_report_of_an_inspection(pod: Body) -> None:
     assert failures.find_inspection(see(pod), CANDIDATE) is None
 
 
-@pytest.mark.xfail(reason="only restarts are counted, and a Job's pods are never restarted")
 def test_three_failed_inspections_are_a_crash_loop() -> None:
     crash = terminated(70, report("Crash", "KeyError"))
     sign = sign_of(*(inspect(crash, f"inspect-{n}") for n in range(3)))
@@ -89,7 +88,6 @@ def test_three_failed_inspections_are_a_crash_loop() -> None:
     assert sign.reason is Reason.CrashLooping
 
 
-@pytest.mark.xfail(reason="the last end counts also while the container runs: deadlines are held")
 def test_a_download_that_goes_on_after_a_pause_is_no_sign_any_more() -> None:
     running = raw_container()["state"]
     assert sign_of(stage(running, terminated(75, report("HubUnavailable")))) is None

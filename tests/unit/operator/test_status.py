@@ -225,7 +225,6 @@ def test_an_events_time_is_utc_whatever_the_clock() -> None:
     assert event["eventTime"].startswith("2026-03-01T12:00:00")
 
 
-@pytest.mark.xfail(reason="a cut message has 1,024 letters, which can be more than 1,024 bytes")
 def test_the_note_of_an_event_has_at_most_1024_bytes() -> None:
     event = event_of(None, status_with(Reason.Unschedulable, "x" * 9000))
     assert event is not None
