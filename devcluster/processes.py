@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 
@@ -52,11 +51,19 @@ class Daemons:
         self._run.mkdir(parents=True, exist_ok=True)
         self._log.mkdir(parents=True, exist_ok=True)
         words = [*(in_namespace(namespace) if namespace else []), *map(str, command)]
-        with (self._log / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        record = {"pid": process.pid, "started": start_time(process.pid)}
+        log = str(self._log / f"{name}.log")
+        pid = os.posix_spawnp(
+            words[0],
+            words,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        record = {"pid": pid, "started": start_time(pid)}
         temporary = self._run / f".{name}"
         temporary.write_text(json.dumps(record))
         temporary.replace(self._run / f"{name}.json")
