@@ -70,10 +70,7 @@ class ChatModel:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Revision:
-    """A ChatModelRevision; within one picture each is one object.
-
-    Its attempt is open from `startedAt` until `retiredAt`.
-    """
+    """A ChatModelRevision; its attempt is open from `startedAt` until `retiredAt`."""
 
     name: str
     uid: str
