@@ -108,7 +108,7 @@ def start_client() -> None:
         "name": "client",
         "image": "localhost/chatmodel-hub:dev",
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-u", "/client/traffic.py", f"http://{NAME}:8002", "--rate", "10"],
+        "command": ["python3", "-u", "/client/traffic.py", f"http://{NAME}:8002", "--rate", "4"],
         "env": [{"name": "CHATMODEL_API_KEY", "valueFrom": key}],
         "volumeMounts": [{"name": "client", "mountPath": "/client"}],
     }
@@ -158,7 +158,7 @@ def tell_good() -> None:
     say(f"$ kubectl apply -f examples/01-quickstart/chatmodel.yaml  # namespace {NAMESPACE}")
     kubectl("apply", "-f", str(ROOT / "examples/01-quickstart/chatmodel.yaml"))
     watch(is_true)
-    say("2. A client asks 10 times a second from here on, half of it over kept-alive connections")
+    say("2. A client asks 4 times a second from here on, half of it over kept-alive connections")
     start_client()
     ask("What are my current medications?")
     say("3. Switch to the Qwen thinking model")
@@ -168,7 +168,7 @@ def tell_good() -> None:
     ask("What are my current medications?")
     ask("I have crushing chest pain and I am sweating.")
     say("4. Switch to any model of the hub: SmolLM2-135M-Instruct, the real one, 269 MB")
-    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": {"maxNewTokens": 24}})
+    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": {"maxNewTokens": 16}})
     watch(is_true)
     say("   (a harmless question: it is no clinician)")
     ask("What is the capital of France?")

@@ -8,9 +8,9 @@ import os
 import time
 from collections.abc import Callable
 
-from devcluster import control_plane
-from devcluster.settings import Settings, render
-from devcluster.shell import Problem, run, say, succeeds, wait_for
+from devcluster import control_plane, nodes
+from devcluster.settings import PAUSE_IMAGE, Settings, render
+from devcluster.shell import Problem, in_namespace, run, say, succeeds, wait_for
 
 OUTSIDE = {
     "an outside name fails at once": 'socket.getaddrinfo("example.com", 80)',
@@ -58,6 +58,11 @@ class Checks:
         """Say whether a pod's status names a reason anywhere."""
         return f'"reason": "{reason}"' in json.dumps(self.pod(name)["status"])
 
+    def has_event(self, name: str, words: str) -> bool:
+        """Say whether an event of a pod has these words."""
+        selector = f"--field-selector=involvedObject.name={name}"
+        return words in run(*self.kubectl, "get", "events", selector, "-o", "json")
+
 
 def run_checks(config: Settings) -> None:
     """Run all checks. Raises `Problem` naming those that failed."""
@@ -65,6 +70,7 @@ def run_checks(config: Settings) -> None:
     run(*checks.kubectl, "create", "namespace", checks.namespace)
     try:
         _workload(checks)
+        _pulls(checks)
         _faults(checks)
     finally:
         run(*checks.kubectl, "delete", "namespace", checks.namespace, "--wait=false")
@@ -97,6 +103,21 @@ def _workload(checks: Checks) -> None:
         checks.see(name, checks.python(guarded))
 
 
+def _pulls(checks: Checks) -> None:
+    config = checks.config
+    pushed = f"{config.registry}/check/pause:1"
+    run(*nodes.ctr(config, 1), "images", "tag", "--force", PAUSE_IMAGE, pushed)
+    # Pushing is done by the client, which has to be inside.
+    push = [*nodes.ctr(config, 1), "images", "push", "--plain-http", pushed]
+    checks.see("push to the registry", lambda: succeeds(*in_namespace(config.namespace(1)), *push))
+    run(*nodes.ctr(config, 1), "images", "rm", pushed)
+    text = render("manifests/pulls.yaml", config.variables())
+    run(*checks.kubectl, "apply", "-f", "-", text=text)
+    for pod in ("pulled", "pulled-with-password"):
+        ready = [*checks.kubectl, "wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=1s"]
+        checks.see(f"{pod}: running", lambda r=ready: succeeds(*r))
+
+
 def _faults(checks: Checks) -> None:
     text = render("manifests/faults.yaml", checks.config.variables())
     run(*checks.kubectl, "apply", "-f", "-", text=text)
@@ -109,6 +130,8 @@ def _faults(checks: Checks) -> None:
     }
     for pod, reason in expected.items():
         checks.see(f"{pod}: {reason}", lambda p=pod, r=reason: checks.has_reason(p, r))
+    for pod, words in {"missing-image": "not found", "refused-image": "401 Unauthorized"}.items():
+        checks.see(f"{pod}: {words}", lambda p=pod, w=words: checks.has_event(p, w))
     # Not CrashLoopBackOff: with short back-offs the kubelet may never write that word.
     path = "{.status.containerStatuses[0].restartCount}"
     count = [*checks.kubectl, "get", "pod", "crash", "-o", f"jsonpath={path}"]

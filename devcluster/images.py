@@ -5,6 +5,7 @@ cluster import archives, kind loads them.
 """
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -33,7 +34,8 @@ class Image:
     takes_wheels: bool = False
 
 
-PYTHON = ("pyproject.toml", "README.md", "LICENSE", ".dockerignore")
+PYTHON = ("pyproject.toml", ".dockerignore")
+DEPENDENCIES = ("pyproject.toml", "Dockerfile.operator", "Dockerfile.runtime")
 IMAGES = (
     Image(
         "operator",
@@ -87,7 +89,7 @@ def build_command(
     volumes = ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     if wheels:
         volumes += ["-v", f"{wheels}:/wheels:ro"]
-    return ["buildah", "bud", "--runtime", "runc", *volumes, *common, str(context)]
+    return ["buildah", "bud", "--layers", "--runtime", "runc", *volumes, *common, str(context)]
 
 
 def build_images(config: Settings, names: list[str], python: str = sys.executable) -> None:
@@ -97,11 +99,15 @@ def build_images(config: Settings, names: list[str], python: str = sys.executabl
         known = ", ".join(image.name for image in IMAGES)
         raise Problem(f"there is no image {', '.join(sorted(unknown))}; there are: {known}")
     docker = has_docker()
-    if not docker:
-        build.build_base(config)
-        _pull_base(config)
-    for image in chosen:
-        _build(config, image, docker, python)
+    config.images.mkdir(parents=True, exist_ok=True)
+    with (config.images / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not docker:
+            build.build_base(config)
+            _pull_base(config)
+            _forget_old_layers(config)
+        for image in chosen:
+            _build(config, image, docker, python)
 
 
 def _pull_base(config: Settings) -> None:
@@ -113,6 +119,14 @@ def _pull_base(config: Settings) -> None:
     run("buildah", "rmi", "-f", BASE_IMAGE, check=False)
     run("buildah", "pull", "-q", f"docker-archive:{config.images}/base.tar")
     mark.write_text(key)
+
+
+def _forget_old_layers(config: Settings) -> None:
+    """Free the layers of dependencies that changed since; buildah keeps them for ever."""
+    mark, key = config.images / "layers.key", build.key_of(*(ROOT / n for n in DEPENDENCIES))
+    if not mark.exists() or mark.read_text() != key:
+        run("buildah", "rmi", "--prune", check=False)
+        mark.write_text(key)
 
 
 def _build(config: Settings, image: Image, docker: bool, python: str) -> None:
@@ -127,8 +141,6 @@ def _build(config: Settings, image: Image, docker: bool, python: str) -> None:
             context = _context(image, pathlib.Path(folder), python)
             run(*build_command(image, context, docker=docker, wheels=wheels), env=_environment())
             _save(image, path, docker)
-        if not docker:
-            run("buildah", "rmi", "--prune", check=False)
 
     archive = config.images / f"{image.name}.tar"
     build.make(archive, key, f"build image {image.reference}", work)

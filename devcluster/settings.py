@@ -22,6 +22,7 @@ COMPONENTS = (
     "kubelet",
     "kubectl",
 )
+PAUSE_IMAGE = "localhost/pause:1"
 BASE_IMAGE = "localhost/python:3.11-slim-bookworm"
 PACKAGES = (
     "containerd runc containernetworking-plugins iptables nftables conntrack socat ebtables openssl"

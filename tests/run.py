@@ -1,15 +1,19 @@
-"""All layers, one after the other, with one summary: `make test`.
+"""All layers with one summary: `make test`.
 
-Every layer runs even when an earlier one failed; the exit code says whether all were green. The
-last line counts tests over all layers.
+Two lanes run beside each other, since tests on the cluster wait more than they compute: what needs
+no cluster, and what does. A layer's output is shown when it is done. Every layer runs even when an
+earlier one failed; the exit code says whether all were green. The last line counts tests over all
+layers.
 """
 
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,32 +39,40 @@ def pytest(folder: str) -> list[str]:
     return [PYTHON, "-m", "pytest", "-q", f"tests/{folder}", "--durations=3"]
 
 
-LAYERS = (
-    Layer("check", ["make", "--no-print-directory", "check"]),
-    Layer("unit", pytest("unit")),
-    Layer("golden", pytest("golden")),
-    Layer("contract", pytest("contract")),
-    Layer("control plane", pytest("control_plane")),
-    Layer("fake nodes", pytest("fake_nodes")),
-    Layer("node", pytest("node")),
+LANES = (
+    (
+        Layer("check", ["make", "--no-print-directory", "check"]),
+        Layer("unit", pytest("unit")),
+        Layer("golden", pytest("golden")),
+        Layer("contract", pytest("contract")),
+        Layer("images", ["make", "--no-print-directory", "images"]),
+    ),
+    (
+        Layer("control plane", pytest("control_plane")),
+        Layer("fake nodes", pytest("fake_nodes")),
+        Layer("node", pytest("node")),
+    ),
 )
+WITHOUT_TESTS = ("check", "images")
+printing = threading.Lock()
 
 
 def run(layer: Layer) -> None:
-    """Run one layer, its output passing through, and count."""
-    print(f"\n=== {layer.name}: {' '.join(layer.command[-3:])}", flush=True)
+    """Run one layer, show its output, and count."""
+    print(f"=== {layer.name} begins", flush=True)
     started = time.monotonic()
-    process = subprocess.Popen(
-        layer.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    done = subprocess.run(
+        layer.command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
-    assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if COUNTS.search(line) and " in " in line:
-            last = line
-    layer.code = process.wait()
+    layer.code = done.returncode
     layer.seconds = time.monotonic() - started
+    lines = done.stdout.splitlines()
+    last = next((x for x in reversed(lines) if COUNTS.search(x) and " in " in x), "")
     for number, word in COUNTS.findall(last):
         if word == "passed":
             layer.passed += int(number)
@@ -68,28 +80,37 @@ def run(layer: Layer) -> None:
             layer.failed += int(number)
         else:
             layer.skipped += int(number)
-    if layer.name != "check" and layer.code == 5:
+    if layer.name not in WITHOUT_TESTS and layer.code == 5:
         layer.failed += 1  # a layer without a test is a mistake, not a success
+    with printing:
+        print(f"\n=== {layer.name}: {' '.join(layer.command[-3:])}\n{done.stdout}", flush=True)
+
+
+def run_lane(layers: tuple[Layer, ...]) -> None:
+    """Run layers one after the other."""
+    for layer in layers:
+        run(layer)
 
 
 def main() -> None:
     """Run all layers and print the summary."""
     os.chdir(ROOT)
     started = time.monotonic()
-    for layer in LAYERS:
-        run(layer)
+    with concurrent.futures.ThreadPoolExecutor(len(LANES)) as pool:
+        list(pool.map(run_lane, LANES))
+    layers = [layer for lane in LANES for layer in lane]
     print("\nlayer            passed  failed  skipped  seconds")
-    for layer in LAYERS:
+    for layer in layers:
         verdict = "" if layer.code == 0 else f"  exit {layer.code}"
         print(
             f"{layer.name:<16} {layer.passed:>6}  {layer.failed:>6}  {layer.skipped:>7}"
             f"  {layer.seconds:>7.0f}{verdict}"
         )
     print(f"{'all':<16} {'':>6}  {'':>6}  {'':>7}  {time.monotonic() - started:>7.0f}")
-    passed, failed = sum(x.passed for x in LAYERS), sum(x.failed for x in LAYERS)
-    skipped = sum(x.skipped for x in LAYERS)
+    passed, failed = sum(x.passed for x in layers), sum(x.failed for x in layers)
+    skipped = sum(x.skipped for x in layers)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if any(layer.code for layer in LAYERS) else 0)
+    sys.exit(1 if any(layer.code for layer in layers) else 0)
 
 
 if __name__ == "__main__":
