@@ -14,7 +14,7 @@ from devcluster.shell import Problem, in_namespace, run, say
 def main() -> None:
     """Run one command."""
     args = _parse()
-    config = Settings(api_port=int(os.environ.get("DEVCLUSTER_API_PORT") or 16443))
+    config = Settings.of_environment()
     try:
         COMMANDS[args.command](config, args)
     except Problem as problem:

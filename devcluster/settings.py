@@ -67,6 +67,15 @@ class Settings:
         default_factory=lambda: _folder("XDG_STATE_HOME", ".local/state") / "cluster"
     )
 
+    @classmethod
+    def of_environment(cls) -> "Settings":
+        """Return the cluster that DEVCLUSTER_NAME and DEVCLUSTER_API_PORT say, or the usual one."""
+        usual = cls()
+        name = os.environ.get("DEVCLUSTER_NAME") or usual.name
+        port = int(os.environ.get("DEVCLUSTER_API_PORT") or usual.api_port)
+        home = usual.home if name == usual.name else usual.home.with_name(f"cluster-{name}")
+        return cls(name=name, api_port=port, home=home)
+
     @property
     def bin(self) -> pathlib.Path:
         return self.cache / "bin"

@@ -200,3 +200,14 @@ def test_help_lists_every_command() -> None:
     text = run(sys.executable, "-m", "devcluster", "--help")
     for word in ("up", "down", "status", "kubeconfig", "images", "load", "forward", "check"):
         assert f"\n    {word}" in text
+
+
+def test_a_second_cluster_keeps_its_state_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVCLUSTER_NAME", "two")
+    monkeypatch.setenv("DEVCLUSTER_API_PORT", "16444")
+    second, usual = settings.Settings.of_environment(), settings.Settings()
+    assert (second.name, second.api_port) == ("two", 16444)
+    assert {second.home, second.state, second.switch}.isdisjoint(
+        {usual.home, usual.state, usual.switch}
+    )
+    assert second.bin == usual.bin
