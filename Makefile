@@ -94,3 +94,13 @@ download-model: install ## fetch the model of .env or the environment into MODEL
 	$(BIN)/python -m chatmodel_runtime download
 run: install ## run the runtime without a cluster, on 127.0.0.1:8002
 	$(BIN)/python -m chatmodel_runtime serve
+
+.PHONY: bench-operator bench-idle
+BENCH_UP = $(DEVCLUSTER) up --control-plane-only --fake-nodes 4 --kwok-stages tests/support/kwok-stages.yaml
+bench-operator: install ## this operator, a bare script and controller-runtime: N=1000 ROUNDS=3, about an hour
+	$(BENCH_UP)
+	$(BIN)/python bench/programs.py
+	$(DEVCLUSTER) run -- $(BIN)/python bench/operators.py $(if $(N),--count $(N),) $(if $(ROUNDS),--rounds $(ROUNDS),)
+bench-idle: install ## what idle ChatModels cost, and what a restart writes: N=100 SECONDS=120
+	$(BENCH_UP)
+	$(DEVCLUSTER) run -- $(BIN)/python bench/idle.py $(if $(N),--count $(N),) $(if $(SECONDS),--seconds $(SECONDS),)
