@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import email.utils
 import json
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ import aiohttp
 
 from chatmodel_operator import errors
 from chatmodel_operator.api.fields import GROUP, VERSION
+
+Body = Mapping[str, Any]
+OnWrite = Callable[[str, Body | None, dict[str, Any] | None], None]
 
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 APPLY, MERGE, JSON = (
@@ -35,8 +39,27 @@ PATHS = {
     "Service": ("/api/v1", "services"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
     "Secret": ("/api/v1", "secrets"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Event": ("/apis/events.k8s.io/v1", "events"),
 }
+
+
+KINDS = {f"{prefix}/{plural}": kind for kind, (prefix, plural) in PATHS.items()}
+_PATH = re.compile(
+    r"(?P<prefix>/api/v1|/apis/[^/]+/[^/]+)"
+    r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/[^/]+)?"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a path leads to: a kind's collection, or one object when it has a name."""
+
+    kind: str
+    namespace: str | None
+    name: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +79,35 @@ def path_of(kind: str, namespace: str | None, name: str | None = None, part: str
     return f"{prefix}{where}/{plural}{tail}"
 
 
-class ApiClient:
-    """A thin asynchronous client; `connect` is called at first use and after a 401."""
+def place_of(path: str) -> Place | None:
+    """Return what a path leads to, the reverse of `path_of`; None for unknown kinds."""
+    found = _PATH.fullmatch(path)
+    kind = KINDS.get(f"{found['prefix']}/{found['plural']}") if found else None
+    return Place(kind, found["namespace"], found["name"]) if found and kind else None
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+
+def read_retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a Retry-After header asks for, a number or a date; 0 without one."""
+    text = headers.get("Retry-After", "")
+    if text.isdigit():
+        return float(text)
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+        now = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+class ApiClient:
+    """A thin asynchronous client; `connect` is called at first use and after a 401.
+
+    `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], on_write: OnWrite) -> None:
         self._connect = connect
+        self._on_write = on_write
         self._connection: Connection | None = None
         self._session: aiohttp.ClientSession | None = None
         self._clock: tuple[datetime.datetime, float] | None = None
@@ -85,14 +132,32 @@ class ApiClient:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Body | None = None,
         content_type: str = JSON,
         **query: str,
     ) -> dict[str, Any]:
         """Send one request and return its JSON.
 
-        Raises `Conflict` (409), `Rejected` (other 4xx) or `Unavailable` (5xx, 429, no answer).
+        Raises `Conflict` (409), `Rejected` (other 4xx) or `Unavailable` (5xx, 429, 410, an answer
+        that is none, no answer).
         """
+        try:
+            answer = await self._send(method, path, body, content_type, query)
+        except errors.Conflict:
+            self._on_write(path, body, None)
+            raise
+        if method != "GET":
+            self._on_write(path, body, answer)
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Body | None,
+        content_type: str,
+        query: Mapping[str, str],
+    ) -> dict[str, Any]:
         what = f"{method} {path}"
         for attempt in ("first", "after a new login"):
             session = self._open(renew=attempt != "first")
@@ -137,14 +202,17 @@ class ApiClient:
         try:
             body = json.loads(text)
         except ValueError:
-            body = {}
+            body = None
         if response.status < 400:
-            return body if isinstance(body, dict) else {}
+            if not isinstance(body, dict):  # a proxy's page must not pass for an empty list
+                raise errors.Unavailable(what, "NoJson", f"no JSON object: {text[:100]!r}")
+            return body
+        body = body if isinstance(body, dict) else {}
         reason = str(body.get("reason") or response.reason or response.status)
         message = str(body.get("message") or text[:500])
         if response.status == 409:
             raise errors.Conflict(what, reason, message)
-        if response.status == 429 or response.status >= 500:
-            wait = response.headers.get("Retry-After", "")
-            raise errors.Unavailable(what, reason, message, float(wait) if wait.isdigit() else 0.0)
+        if response.status in (410, 429) or response.status >= 500:
+            wait = read_retry_after(response.headers)
+            raise errors.Unavailable(what, reason, message, wait)
         raise errors.Rejected(what, reason, message)

@@ -3,35 +3,32 @@
 Called by `reconcile` and `questions`. Decides nothing but whether a write would change anything.
 """
 
-import asyncio
 import datetime
-import decimal
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import errors, names, observed
+from chatmodel_operator import errors, names, observed, quantities, reading, reads
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.fields import GROUP, VERSION
-from chatmodel_operator.api.instanceclass import DEFAULT_ANNOTATION, InstanceClassSpec
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import APPLY, JSON, MERGE, ApiClient, Connection, path_of
 
 Manifest = dict[str, Any]
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|)")
-_UNITS = {"m": decimal.Decimal("0.001"), "": decimal.Decimal(1)}
-for _power, _unit in enumerate("kMGT", start=1):
-    _UNITS[_unit] = decimal.Decimal(1000**_power)
-    _UNITS[f"{_unit.upper()}i"] = decimal.Decimal(1024**_power)
 LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
-NAMED = ("Service", "ServiceAccount")
+NAMED = ("Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
+CLAIM_KIND = "PersistentVolumeClaim"
+OUR_PLURALS = frozenset({"chatmodels", "chatmodelrevisions", "instanceclasses"})
+# A claim that is pending this long has its events read, at most once a minute.
+PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
 
 
 class Cluster:
     """The API server, as far as this operator needs it."""
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._client = ApiClient(connect)
+        self._client = ApiClient(connect, self._take_answer)
+        self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
+        self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -41,30 +38,32 @@ class Cluster:
         """Return the API server's time."""
         return self._client.now()
 
-    async def observe(self, namespace: str, name: str) -> observed.Observed | None:
-        """Return one picture of a ChatModel and its children, read live; None when it is gone."""
-        raw = await self._get("ChatModel", namespace, name)
-        if raw is None:
+    async def observe(
+        self, namespace: str, name: str, *, live: bool = False
+    ) -> observed.Observed | None:
+        """Return one picture of a ChatModel and its children; None when it is gone.
+
+        It comes from the cache, or is read live when that is asked for or the cache is behind.
+        """
+        found = await self.reads.read(namespace, name, live=live)
+        if found is None:
             return None
-        chatmodel = observed.read_chatmodel(raw)
-        selector = f"{names.LABEL_CHATMODEL}={name}"
-        lists, singles, classes = await asyncio.gather(
-            asyncio.gather(*(self._list(kind, namespace, selector) for kind in LISTED)),
-            asyncio.gather(*(self._get(kind, namespace, name) for kind in NAMED)),
-            self._list("InstanceClass", None, ""),
-        )
-        found = dict(zip(LISTED, lists, strict=True))
+        chatmodel = reading.read_chatmodel(found.chatmodel)
         # Pods belong to ReplicaSets and Jobs: their labels, which only we give, have to do.
-        live = {
+        children = {
             (kind, item["metadata"]["name"]): item
-            for kind in LISTED
-            for item in found[kind]
-            if kind != "Pod" and _is_controlled(item, chatmodel.uid)
+            for kind, items in found.children.items()
+            for item in items
+            if kind != "Pod" and _is_ours(item, chatmodel)
         }
-        for kind, item in zip(NAMED, singles, strict=True):
-            if item is not None and _is_controlled(item, chatmodel.uid):
-                live[kind, name] = item
-        return _picture(chatmodel, live, found["Pod"], classes)
+        claim = children.get((CLAIM_KIND, names.models_claim(name)))
+        trouble = await self._trouble_of(claim) if claim is not None else ""
+        pods = found.children["Pod"]
+        return reading.read_picture(chatmodel, children, pods, found.classes, trouble)
+
+    def forget(self, namespace: str, name: str) -> None:
+        """Have the next picture of a ChatModel read live."""
+        self.reads.cache.doubt((namespace, name))
 
     async def create(self, manifest: Manifest) -> bool:
         """Create an object; return False when its name is taken already."""
@@ -157,23 +156,57 @@ class Cluster:
         """Post an event."""
         await self._client.request("POST", path_of("Event", event["metadata"]["namespace"]), event)
 
-    async def list_keys(self, namespaces: list[str | None]) -> list[tuple[str, str]]:
-        """Return (namespace, name) of every ChatModel; None in `namespaces` means all of them."""
-        lists = await asyncio.gather(*(self._list("ChatModel", n, "") for n in namespaces))
-        return [
-            (item["metadata"]["namespace"], item["metadata"]["name"])
-            for part in lists
-            for item in part
-        ]
+    async def is_served(self) -> bool:
+        """Say whether the API server knows our kinds."""
+        try:
+            body = await self._client.request("GET", f"/apis/{GROUP}/{VERSION}")
+        except errors.Rejected:
+            return False
+        return OUR_PLURALS <= {item["name"] for item in body.get("resources") or []}
+
+    def _take_answer(self, *answer: Any) -> None:
+        self.reads.take_answer(*answer)
 
     async def _refuse_foreign(
         self, kind: str, namespace: str, name: str, manifest: Manifest
     ) -> None:
         there = await self._get(kind, namespace, name)
-        uid = manifest["metadata"]["ownerReferences"][0]["uid"]
-        if there is not None and not _is_controlled(there, uid):
-            what = f"{kind} {namespace}/{name}"
+        if there is None:
+            return
+        what, meta = f"{kind} {namespace}/{name}", there["metadata"]
+        owners = meta.get("ownerReferences") or []
+        uids = {owner["uid"] for owner in manifest["metadata"]["ownerReferences"]}
+        if any(owner.get("controller") and owner["uid"] in uids for owner in owners):
+            return
+        wanted = manifest["metadata"]["labels"][names.LABEL_CHATMODEL]
+        has_label = (meta.get("labels") or {}).get(names.LABEL_CHATMODEL) == wanted
+        if has_label and (owners or "deletionTimestamp" in meta):
+            text = "is left from an earlier ChatModel of that name"
+            raise errors.Rejected(what, Reason.WaitingForCleanup, text)
+        if not has_label:
             raise errors.Rejected(what, Reason.NameConflict, "exists and is not ours")
+        # Ours and nobody's: an orphan is adopted.
+
+    async def _trouble_of(self, claim: Manifest) -> str:
+        """Return what the events of a claim that stays pending say; empty when all is well."""
+        meta = claim["metadata"]
+        created = observed.parse_time(meta["creationTimestamp"])
+        pending = (claim.get("status") or {}).get("phase") == "Pending"
+        assert created is not None
+        if not pending or (self.now() - created).total_seconds() < PENDING_SECONDS:
+            self._troubles.pop(meta["uid"], None)
+            return ""
+        seen = self._troubles.get(meta["uid"])
+        if seen is not None and (self.now() - seen[0]).total_seconds() < EVENTS_SECONDS:
+            return seen[1]
+        path = path_of("Event", meta["namespace"])
+        body = await self._client.request(
+            "GET", path, fieldSelector=f"regarding.name={meta['name']},type=Warning"
+        )
+        mine = [e for e in body.get("items") or [] if e["regarding"].get("uid") == meta["uid"]]
+        text = str(mine[-1].get("note", "")) if mine else ""
+        self._troubles[meta["uid"]] = (self.now(), text)
+        return text
 
     async def _get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         try:
@@ -183,57 +216,19 @@ class Cluster:
                 raise
             return None
 
-    async def _list(self, kind: str, namespace: str | None, selector: str) -> list[Manifest]:
-        path = path_of(kind, namespace)
-        body = await self._client.request("GET", path, labelSelector=selector)
-        return list(body.get("items") or [])
-
 
 def _is_controlled(item: Mapping[str, Any], uid: str) -> bool:
     owners = item["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner["uid"] == uid for owner in owners)
 
 
-def _picture(
-    chatmodel: observed.ChatModel,
-    live: dict[tuple[str, str], Manifest],
-    pods: list[Manifest],
-    classes: list[Manifest],
-) -> observed.Observed:
-    def of(kind: str) -> dict[str, Manifest]:
-        return {name: item for (k, name), item in live.items() if k == kind}
-
-    revisions = [observed.read_revision(item) for item in of("ChatModelRevision").values()]
-    service = live.get(("Service", chatmodel.name), {"spec": {}})
-    selected = (service["spec"].get("selector") or {}).get(names.LABEL_REVISION)
-    chosen, problem = _choose_class(chatmodel, classes)
-    return observed.Observed(
-        chatmodel=chatmodel,
-        instance_class=chosen,
-        class_problem=problem,
-        revisions=tuple(sorted((r for r in revisions if r is not None), key=lambda r: r.number)),
-        deployments={n: observed.read_deployment(item) for n, item in of("Deployment").items()},
-        pods=tuple(observed.read_pod(item) for item in pods),
-        jobs={n: observed.read_job(item) for n, item in of("Job").items()},
-        selected=None if selected == names.NO_REVISION else selected,
-        live=live,
-    )
-
-
-def _choose_class(
-    chatmodel: observed.ChatModel, classes: list[Manifest]
-) -> tuple[InstanceClassSpec | None, str]:
-    """Return the class a new revision gets, or why there is none."""
-    wanted = chatmodel.spec.instance_class_name if chatmodel.spec is not None else None
-    for item in classes:
-        meta = item["metadata"]
-        default = (meta.get("annotations") or {}).get(DEFAULT_ANNOTATION) == "true"
-        if meta["name"] == wanted or (wanted is None and default):
-            return InstanceClassSpec.model_validate(item["spec"]), ""
-    known = ", ".join(sorted(item["metadata"]["name"] for item in classes)) or "none"
-    if wanted is None:
-        return None, f"no InstanceClass is annotated as default; there are: {known}"
-    return None, f"there is no InstanceClass {wanted}; there are: {known}"
+def _is_ours(item: Mapping[str, Any], chatmodel: observed.ChatModel) -> bool:
+    """Say whether an object is this ChatModel's, or has its label and no owner at all."""
+    if _is_controlled(item, chatmodel.uid):
+        return True
+    meta = item["metadata"]
+    label = (meta.get("labels") or {}).get(names.LABEL_CHATMODEL)
+    return label == chatmodel.name and not meta.get("ownerReferences")
 
 
 def is_part_of(wanted: Any, live: Any) -> bool:
@@ -248,13 +243,6 @@ def is_part_of(wanted: Any, live: Any) -> bool:
             and len(wanted) == len(live)
             and all(is_part_of(a, b) for a, b in zip(wanted, live, strict=True))
         )
-    return bool(wanted == live) or _is_same_quantity(wanted, live)
-
-
-def _is_same_quantity(wanted: Any, live: Any) -> bool:
-    """Say whether two texts are one quantity: the server writes 1024Mi as 1Gi, 1000m as 1."""
-    if not (isinstance(wanted, str) and isinstance(live, str)):
-        return False
-    parsed = [_QUANTITY.fullmatch(text) for text in (wanted, live)]
-    numbers = {decimal.Decimal(m[1]) * _UNITS[m[2]] for m in parsed if m is not None}
-    return all(parsed) and len(numbers) == 1
+    if isinstance(wanted, str) and isinstance(live, str):
+        return wanted == live or quantities.is_same(wanted, live)
+    return bool(wanted == live)

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from chatmodel_operator import rollout
+from chatmodel_operator import rollout, staging
 from chatmodel_operator.api import conditions as api
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Observed, format_time
@@ -25,6 +25,7 @@ def build_conditions(
         api.READY: _ready(plan),
         api.AVAILABLE: _available(observed, plan),
         api.PROGRESSING: _progressing(plan),
+        api.MODEL_CACHED: _model_cached(observed, plan),
         api.DEGRADED: _degraded(observed, plan),
         api.STALLED: _stalled(plan),
     }
@@ -71,7 +72,8 @@ def _cut(message: str) -> str:
 def _ready(plan: rollout.Plan) -> Found:
     if plan.reason is Reason.Pending and plan.cast is None:
         return "Unknown", plan.reason, plan.message
-    return ("True" if plan.reason is Reason.Serving else "False"), plan.reason, plan.message
+    serves = plan.reason in (Reason.Serving, Reason.Pinned)
+    return ("True" if serves else "False"), plan.reason, plan.message
 
 
 def _available(observed: Observed, plan: rollout.Plan) -> Found:
@@ -87,15 +89,31 @@ def _available(observed: Observed, plan: rollout.Plan) -> Found:
 
 
 def _progressing(plan: rollout.Plan) -> Found:
-    going = plan.reason not in (Reason.Serving, Reason.Stopped) and not plan.is_stalled
+    resting = (Reason.Serving, Reason.Pinned, Reason.Stopped, Reason.Paused)
+    going = plan.reason not in resting and not plan.is_stalled
     return ("True" if going else "False"), plan.reason, plan.message
+
+
+def _model_cached(observed: Observed, plan: rollout.Plan) -> Found | None:
+    """Say whether the target's weights are where a new pod finds them without the hub."""
+    target = plan.cast.target if plan.cast is not None else None
+    if target is None or target.is_mock:
+        return None
+    if target.is_embedded:
+        built = target.spec.template is not None
+        return ("True", Reason.Staged, "the model is inside the image") if built else None
+    if not target.is_persistent:
+        return None
+    if staging.is_staged(observed, target):
+        return "True", Reason.Staged, f"revision {target.number} is on the claim, verified"
+    return "False", Reason.Staging, f"revision {target.number} is not on the claim"
 
 
 def _degraded(observed: Observed, plan: rollout.Plan) -> Found | None:
     cast = plan.cast
     if cast is None or cast.serving is None or plan.reason is Reason.Stopped:
         return None
-    if cast.is_rolled_back:
+    if cast.is_rolled_back or cast.is_held or plan.reason is Reason.RollbackUnavailable:
         return "True", plan.reason, plan.message
     settled = cast.serving is cast.wanted and cast.serving.is_verified
     ready = len(observed.ready_pods(cast.serving))

@@ -25,6 +25,9 @@ _REFUSED = re.compile(r"authoriz|denied|forbidden|\b40[13]\b", re.I)
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
 # Other errors of making a container pass by themselves, or meet the deadline.
 _CONFIG = ("CreateContainerConfigError",)
+_NO_SECRET = re.compile(r'secret "[^"]*" not found')
+_NO_KEY = re.compile(r"couldn't find key|references non-existent secret key")
+_NO_CLASS = re.compile(r'storageclass\S* "[^"]*" not found', re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +81,11 @@ def _signs(observed: Observed, revision: Revision, since: datetime.datetime) -> 
         )
     pods = [
         pod
-        for role in (names.ROLE_SERVE, names.ROLE_INSPECT)
+        for role in (names.ROLE_SERVE, names.ROLE_INSPECT, names.ROLE_STAGE)
         for pod in observed.pods_of(revision, role)
         if pod.created >= since and not pod.is_disrupted
     ]
+    yield from _claim_signs(observed, revision)
     for pod in pods:
         yield from _pod_signs(pod)
     yield from _crashed_inspections(pods)
@@ -112,15 +116,39 @@ def _crashed_inspections(pods: list[Pod]) -> Iterator[Sign]:
         yield Sign(Reason.CrashLooping, text)
 
 
+def _claim_signs(observed: Observed, revision: Revision) -> Iterator[Sign]:
+    """A claim that is not bound is no fault while nothing has asked for it, or its class waits."""
+    claim = observed.claim
+    if not revision.is_persistent or claim is None or claim.is_bound:
+        return
+    if claim.trouble:
+        missing = _NO_CLASS.search(claim.trouble)
+        yield Sign(
+            Reason.StorageClassMissing if missing else Reason.WaitingForVolume, claim.trouble
+        )
+
+
 def _pod_signs(pod: Pod) -> Iterable[Sign]:
-    if pod.unschedulable:
+    if "PersistentVolumeClaim" in pod.unschedulable:
+        yield Sign(Reason.WaitingForVolume, pod.unschedulable)
+    elif pod.unschedulable:
         yield Sign(Reason.Unschedulable, pod.unschedulable)
     if pod.is_ready:
         return
+    # Only the node controller makes a pod unready whose containers are ready.
+    if pod.are_containers_ready:
+        yield Sign(Reason.NodeLost, f"the node of pod {pod.name} does not answer")
     for container in pod.containers:
         for sign in (_waiting(container), _ended(container, always=False)):
             if sign is not None:
-                yield sign
+                yield _of_the_fetch(pod, sign)
+
+
+def _of_the_fetch(pod: Pod, sign: Sign) -> Sign:
+    """A Job that was killed while fetching says nothing about the model."""
+    if pod.role == names.ROLE_STAGE and sign.reason in (Reason.OOMKilled, Reason.CrashLooping):
+        return Sign(Reason.FetchInterrupted, sign.message)
+    return sign
 
 
 def _waiting(container: Container) -> Sign | None:
@@ -130,6 +158,10 @@ def _waiting(container: Container) -> Sign | None:
     if reason in _PULLING:
         missing = _NOT_FOUND.search(f"{reason} {text}") and not _REFUSED.search(text)
         return Sign(Reason.ImageNotFound if missing else Reason.RegistryUnavailable, text)
+    if reason in _CONFIG and _NO_SECRET.search(text):
+        return Sign(Reason.SecretNotFound, text)
+    if reason in _CONFIG and _NO_KEY.search(text):
+        return Sign(Reason.SecretKeyMissing, text)
     if reason in _CONFIG:
         return Sign(Reason.ConfigError, text)
     return None
@@ -184,3 +216,18 @@ def find_inspection(observed: Observed, revision: Revision) -> Inspection | None
             if container.exit_code == 0:
                 return read_inspection(container)
     return None
+
+
+def is_job_done(observed: Observed, revision: Revision) -> bool:
+    """Say whether the stage Job of a revision has ended well."""
+    job = observed.jobs.get(names.stage_job(revision.name))
+    return job is not None and job.is_succeeded and not job.is_deleting
+
+
+def has_reported(observed: Observed, revision: Revision, reason: Reason) -> bool:
+    """Say whether a serving pod of a revision ended with a reason of the runtime's own."""
+    return any(
+        container.report().get("reason") == reason
+        for pod in observed.pods_of(revision)
+        for container in pod.containers
+    )

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,10 +21,13 @@ from chatmodel_operator.cluster import Cluster
 from chatmodel_operator.errors import ClusterError
 from chatmodel_operator.questions import Questions
 from chatmodel_operator.reconcile import Reconciler
+from chatmodel_operator.watches import Watches
 from chatmodel_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
+LISTING_SECONDS = 15.0
+WATCH_CHECK_SECONDS = 5.0
 CHILDREN = (
     (GROUP, VERSION, "chatmodelrevisions"),
     ("apps", "v1", "deployments"),
@@ -31,6 +35,9 @@ CHILDREN = (
     ("", "v1", "pods"),
     ("", "v1", "services"),
     ("", "v1", "serviceaccounts"),
+    ("", "v1", "persistentvolumeclaims"),
+    ("policy", "v1", "poddisruptionbudgets"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
 )
 
 
@@ -39,40 +46,77 @@ class Operator:
 
     def __init__(self, config: settings.Settings) -> None:
         self.cluster = Cluster(_connect)
+        self.watches = Watches(self.cluster.reads.cache)
         self.questions = Questions(self.cluster)
-        reconciler = Reconciler(self.cluster, self.questions, config)
-        self.queue = WorkQueue(reconciler.reconcile)
-        self.resync_seconds = config.timings.resync_seconds
-        self.namespaces: list[str | None] = [*config.namespaces] or [None]
-        self._resync: asyncio.Task[None] | None = None
+        self._reconciler = Reconciler(self.cluster, self.questions, config)
+        self.queue = WorkQueue(self._look)
+        self._resync_seconds = config.timings.resync_seconds
+        self._namespaces: list[str | None] = [*config.namespaces] or [None]
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the workers and the periodic resync, which heals gaps in watches."""
-        self.queue.start()
-        self._resync = asyncio.create_task(self._look_at_all_forever())
+    async def start(self) -> None:
+        """Wait for an API server that has our kinds, then start everything."""
+        await self._wait_for_kinds()
+        chores = (self._begin(), self._resync_forever(), self._look_after_watches_forever())
+        self._tasks = [asyncio.create_task(chore) for chore in chores]
 
     async def stop(self) -> None:
         """Stop at once; a pass that is cut off is begun anew by the next operator."""
-        if self._resync is not None:
-            self._resync.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._resync
+                await task
         await self.queue.stop()
         await self.questions.close()
         await self.cluster.close()
 
-    async def look_at_all(self) -> None:
+    def look_at_all(self) -> None:
         """Have every ChatModel looked at."""
-        for key in await self.cluster.list_keys(self.namespaces):
+        for key in self.cluster.reads.cache.keys():
             self.queue.add(key)
 
-    async def _look_at_all_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self.resync_seconds)
+    async def _look(self, namespace: str, name: str) -> float | None:
+        try:
+            return await self._reconciler.reconcile(namespace, name)
+        except ClusterError:
+            self.cluster.forget(namespace, name)  # who knows what has been done
+            raise
+
+    async def _wait_for_kinds(self) -> None:
+        """kopf looks for kinds once: without this it would watch nothing for good."""
+        for pause in _Backoffs():
             try:
-                await self.look_at_all()
+                if await self.cluster.is_served():
+                    return
+                logger.warning("the API server does not know our kinds; looking again")
+            except ClusterError as error:
+                logger.warning("no API server yet: %s", error)
+            await asyncio.sleep(pause)
+
+    async def _begin(self) -> None:
+        """Start the workers once the watches have listed everything, or do not manage to."""
+        end = time.monotonic() + LISTING_SECONDS
+        while not self.cluster.reads.cache.is_filled(self._namespaces):
+            if time.monotonic() > end:
+                logger.warning("not everything could be listed; passes read live")
+                break
+            await asyncio.sleep(0.1)
+        self.queue.start()
+
+    async def _resync_forever(self) -> None:
+        """Heal from time to time what watches have missed."""
+        while True:
+            await asyncio.sleep(self._resync_seconds)
+            try:
+                for key in await self.cluster.reads.resync(self._namespaces):
+                    self.queue.add(key)
             except ClusterError as error:
                 logger.warning("resync failed: %s", error)
+
+    async def _look_after_watches_forever(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_CHECK_SECONDS)
+            self.watches.restart_stalled(time.monotonic())
 
 
 _running: dict[str, Operator] = {}
@@ -94,7 +138,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     settings.scanning.disabled = True
     settings.posting.enabled = False
-    settings.networking.request_timeout = 30
+    settings.networking.request_timeout = 15
     settings.networking.error_backoffs = _Backoffs()
     settings.watching.chunk_size = 500
     settings.watching.client_timeout = 600
@@ -102,9 +146,8 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         if group != GROUP:
             resource = f"{plural}.{version}.{group}" if group else f"{plural}.{version}"
             settings.watching.label_selectors[resource] = names.LABEL_CHATMODEL
-    operator = Operator(_load_settings())
-    operator.start()
-    _running["operator"] = operator
+    operator = _running["operator"] = Operator(_load_settings())
+    await operator.start()
 
 
 @kopf.on.cleanup()
@@ -124,7 +167,7 @@ async def chatmodel_changed(namespace: str | None, name: str | None, **_: Any) -
 @kopf.on.event(GROUP, VERSION, "instanceclasses")
 async def class_changed(**_: Any) -> None:
     """Look at all: a ChatModel may have waited for this class."""
-    await _running["operator"].look_at_all()
+    _running["operator"].look_at_all()
 
 
 async def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
@@ -138,9 +181,18 @@ for _child in CHILDREN:
 
 
 @kopf.on.login()
-def login(**_: Any) -> kopf.ConnectionInfo | None:
-    """Log in as the pod's ServiceAccount, or with the kubeconfig of the environment."""
-    return _find_login()
+async def login(**_: Any) -> kopf.AiohttpSession | None:
+    """Log in as the pod's ServiceAccount, or with the kubeconfig of the environment.
+
+    The session is ours: its middleware feeds the cache and keeps bad answers from kopf.
+    """
+    info = _find_login()
+    if info is None:
+        return None
+    session = _running["operator"].watches.open_session(_read_connection(info))
+    return kopf.AiohttpSession(
+        server=info.server, default_namespace=info.default_namespace, aiohttp_session=session
+    )
 
 
 def _find_login() -> kopf.ConnectionInfo | None:
@@ -155,6 +207,10 @@ def _connect() -> Connection:
     info = _find_login()
     if info is None:
         raise kopf.LoginError("neither a ServiceAccount nor a kubeconfig (KUBECONFIG) was found")
+    return _read_connection(info)
+
+
+def _read_connection(info: kopf.ConnectionInfo) -> Connection:
     secure = info.server.startswith("https:")
     context = info.as_ssl_context() if secure else None
     return Connection(info.server, info.as_http_headers(), context)

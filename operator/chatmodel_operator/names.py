@@ -10,12 +10,14 @@ FIELD_MANAGER = "chatmodel-operator"
 LABEL_CHATMODEL = f"{GROUP}/chatmodel"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ROLE = f"{GROUP}/role"
-ROLE_SERVE, ROLE_INSPECT = "serve", "inspect"
+LABEL_CLAIM = f"{GROUP}/claim"
+ROLE_SERVE, ROLE_INSPECT, ROLE_STAGE = "serve", "inspect", "stage"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 ANNOTATION_NUMBER = f"{GROUP}/number"
 ANNOTATION_COMMIT = f"{GROUP}/commit"
 ANNOTATION_VERDICT = f"{GROUP}/verdict"
+ANNOTATION_SOURCE = f"{GROUP}/source"
 ANNOTATION_VERIFIED_AT = f"{GROUP}/verified-at"
 
 PUBLIC_PORT, PUBLIC_PORT_NAME = 8002, "http"
@@ -42,9 +44,24 @@ def inspect_job(revision: str) -> str:
     return f"{revision}-inspect"
 
 
+def stage_job(revision: str) -> str:
+    """Return the name of the Job that stages a revision's model on the claim."""
+    return f"{revision}-stage"
+
+
+def models_claim(chatmodel: str) -> str:
+    """Return the name of the PersistentVolumeClaim with the staged models."""
+    return f"{chatmodel}-models"
+
+
+def model_folder(model_id: str, commit: str) -> str:
+    """Return the folder of a staged model below the models' root, `<org>--<name>/<commit>`."""
+    return f"{model_id.replace('/', '--')}/{commit}"
+
+
 def model_dir(model_id: str, commit: str) -> str:
     """Return the folder of a staged model, `<root>/<org>--<name>/<commit>`."""
-    return f"{MODELS_ROOT}/{model_id.replace('/', '--')}/{commit}"
+    return f"{MODELS_ROOT}/{model_folder(model_id, commit)}"
 
 
 def child_labels(

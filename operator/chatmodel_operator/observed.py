@@ -1,16 +1,14 @@
 """One frozen picture of the cluster, as far as one ChatModel goes.
 
-Built by `cluster.observe` from raw objects, read by everything that decides. Objects with our
+Built by `reading` from raw objects, used by everything that decides. Objects with our
 labels but another controller are left out: names alone make nothing ours.
 """
 
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import pydantic
 
 from chatmodel_operator import names
 from chatmodel_operator.api.chatmodel import ChatModelSpec
@@ -19,6 +17,7 @@ from chatmodel_operator.api.chatmodelrevision import (
     VERIFIED,
     ChatModelRevisionSpec,
     ChatModelRevisionStatus,
+    Source,
 )
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 
@@ -102,6 +101,14 @@ class Revision:
     def is_mock(self) -> bool:
         return self.spec.source.mode == "mock"
 
+    @property
+    def is_embedded(self) -> bool:
+        return self.spec.source.cache_strategy == "Embedded"
+
+    @property
+    def is_persistent(self) -> bool:
+        return self.spec.source.cache_strategy == "Persistent"
+
 
 @dataclasses.dataclass(frozen=True)
 class Container:
@@ -141,14 +148,17 @@ class Pod:
     is_deleting: bool
     is_disrupted: bool
     unschedulable: str
+    unschedulable_since: datetime.datetime | None
+    is_nominated: bool
     containers: tuple[Container, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """An inspect Job."""
+    """An inspect or stage Job."""
 
     revision: str
+    role: str
     created: datetime.datetime
     is_deleting: bool
     is_succeeded: bool
@@ -161,6 +171,26 @@ class Deployment:
 
     replicas: int
     refused: str
+    refused_since: datetime.datetime | None = None
+    # What the verdict was stamped as, for a revision that was lost.
+    verified_at: str | None = None
+    number: int | None = None
+    commit: str | None = None
+    is_deleting: bool = False
+    source: Source | None = None
+    template: Raw | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The PersistentVolumeClaim; `trouble` is what its events say while it is not bound."""
+
+    uid: str
+    is_bound: bool
+    is_deleting: bool
+    requested_bytes: int
+    capacity_bytes: int
+    trouble: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +204,14 @@ class Observed:
     deployments: Mapping[str, Deployment]
     pods: tuple[Pod, ...]
     jobs: Mapping[str, Job]
+    claim: Claim | None
     selected: str | None
     live: Mapping[tuple[str, str], Raw]
+
+    @property
+    def stamps(self) -> Mapping[str, str]:
+        """When each revision was verified, as its Deployment says."""
+        return {n: d.verified_at for n, d in self.deployments.items() if d.verified_at is not None}
 
     def find(self, name: str | None) -> Revision | None:
         """Return the revision of that name, if there is one."""
@@ -192,107 +228,3 @@ class Observed:
     def ready_pods(self, revision: Revision) -> tuple[Pod, ...]:
         """Return the serving pods of a revision that are Ready."""
         return tuple(pod for pod in self.pods_of(revision) if pod.is_ready)
-
-
-def read_chatmodel(raw: Raw) -> ChatModel:
-    """Return the ChatModel; a stored body today's types refuse is a value, not an exception."""
-    try:
-        return ChatModel(raw, ChatModelSpec.model_validate(raw.get("spec") or {}))
-    except pydantic.ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in ("spec", *first["loc"]))
-        return ChatModel(raw, None, f"{where}: {first['msg']}")
-
-
-def read_revision(raw: Raw) -> Revision | None:
-    """Return the revision, or None when its body cannot be read any more."""
-    meta = raw["metadata"]
-    try:
-        return Revision(
-            name=meta["name"],
-            uid=meta["uid"],
-            resource_version=meta["resourceVersion"],
-            spec=ChatModelRevisionSpec.model_validate(raw.get("spec") or {}),
-            status=ChatModelRevisionStatus.model_validate(raw.get("status") or {}),
-        )
-    except pydantic.ValidationError:
-        return None
-
-
-def read_pod(raw: Raw) -> Pod:
-    """Return what matters of a pod."""
-    meta, status = raw["metadata"], raw.get("status") or {}
-    conditions = {c["type"]: c for c in status.get("conditions") or []}
-    scheduled = conditions.get("PodScheduled", {})
-    created = parse_time(meta["creationTimestamp"])
-    assert created is not None
-    return Pod(
-        name=meta["name"],
-        revision=meta["labels"].get(names.LABEL_REVISION, ""),
-        role=meta["labels"].get(names.LABEL_ROLE, ""),
-        ip=status.get("podIP") or "",
-        created=created,
-        is_ready=conditions.get("Ready", {}).get("status") == "True",
-        are_containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
-        is_deleting="deletionTimestamp" in meta,
-        is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        unschedulable=scheduled.get("message", "")
-        if scheduled.get("reason") == "Unschedulable"
-        else "",
-        containers=tuple(_containers(status)),
-    )
-
-
-def _containers(status: Raw) -> Iterable[Container]:
-    for field, is_init in (("initContainerStatuses", True), ("containerStatuses", False)):
-        for entry in status.get(field) or []:
-            state = entry.get("state") or {}
-            waiting = state.get("waiting") or {}
-            ended = (
-                state.get("terminated") or (entry.get("lastState") or {}).get("terminated") or {}
-            )
-            yield Container(
-                name=entry["name"],
-                is_init=is_init,
-                restarts=entry.get("restartCount", 0),
-                is_running="running" in state,
-                waiting_reason=waiting.get("reason", ""),
-                waiting_message=waiting.get("message", ""),
-                exit_code=ended.get("exitCode"),
-                ended_reason=ended.get("reason", ""),
-                ended_message=ended.get("message", ""),
-                ended_at=parse_time(ended.get("finishedAt")),
-            )
-
-
-def read_job(raw: Raw) -> Job:
-    """Return what matters of an inspect Job."""
-    conditions = {
-        c["type"]: c
-        for c in (raw.get("status") or {}).get("conditions") or []
-        if c["status"] == "True"
-    }
-    failed = conditions.get("Failed", {})
-    created = parse_time(raw["metadata"]["creationTimestamp"])
-    assert created is not None
-    return Job(
-        revision=raw["metadata"]["labels"][names.LABEL_REVISION],
-        created=created,
-        is_deleting="deletionTimestamp" in raw["metadata"],
-        is_succeeded="Complete" in conditions,
-        failed_at=parse_time(failed.get("lastTransitionTime")),
-    )
-
-
-def read_deployment(raw: Raw) -> Deployment:
-    """Return what matters of a revision's Deployment."""
-    conditions = (raw.get("status") or {}).get("conditions") or []
-    refused = next(
-        (
-            c["message"]
-            for c in conditions
-            if c["type"] == "ReplicaFailure" and c["status"] == "True"
-        ),
-        "",
-    )
-    return Deployment(replicas=raw["spec"].get("replicas", 1), refused=refused)

@@ -7,11 +7,11 @@ passes; whatever happens, the next pass starts from what the cluster says.
 import logging
 import secrets
 
-from chatmodel_operator import cluster, errors, questions, rollout, status
+from chatmodel_operator import cluster, errors, names, questions, rollout, status
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.desired import deployment, job, revision, service
+from chatmodel_operator.desired import claim, deployment, job, policy, revision, service
 from chatmodel_operator.desired.metadata import Manifest
-from chatmodel_operator.observed import Observed
+from chatmodel_operator.observed import ChatModel, Observed
 from chatmodel_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Reconciler:
         observed = await self._api.observe(namespace, name)
         if observed is None or observed.chatmodel.is_deleting:
             return None  # the garbage collector takes the children
-        plan = rollout.plan_rollout(observed, self._settings.timings, self._api.now())
+        plan = rollout.plan_rollout(observed, self._settings, self._api.now())
         if plan.is_idle:
             await self._report(observed, plan)
             return None
@@ -66,6 +66,8 @@ class Reconciler:
                 number=new.number,
                 source=new.source,
                 instance_class=observed.instance_class,
+                commit=new.commit,
+                template=new.template,
             )
             if not await self._api.create(manifest):
                 # Somebody else's, or ours on its way out: it is gone, or stays, whatever we do.
@@ -94,19 +96,50 @@ class Reconciler:
         serving = plan.serving.name if plan.serving is not None else None
         switch = service.build_service(chatmodel, serving)
         await self._api.apply(switch, live.get(("Service", chatmodel.name)), guarded=True)
+        await self._guard(observed, plan)
+        if plan.claim_bytes is not None:
+            volume = claim.build_claim(chatmodel, plan.claim_bytes)
+            there = live.get(("PersistentVolumeClaim", volume["metadata"]["name"]))
+            await self._api.apply(volume, there)
         for name, replicas in plan.replicas.items():
             which, current = observed.find(name), observed.deployments.get(name)
             assert which is not None
             manifest = deployment.build_deployment(chatmodel, which, replicas)
             fewer = current is not None and replicas < current.replicas
             await self._api.apply(manifest, live.get(("Deployment", name)), guarded=fewer)
-        if plan.inspect is not None and not observed.jobs:
-            await self._api.create(job.build_inspect_job(chatmodel, plan.inspect, self._settings))
+        for body in self._jobs(chatmodel, plan):
+            if body["metadata"]["name"] not in observed.jobs:
+                await self._api.create(body)
         await self._prune(observed, plan)
 
+    def _jobs(self, chatmodel: ChatModel, plan: rollout.Plan) -> list[Manifest]:
+        jobs = []
+        if plan.inspect is not None:
+            jobs.append(job.build_inspect_job(chatmodel, plan.inspect, self._settings))
+        if plan.stage is not None:
+            keep = plan.keep_folders
+            jobs.append(job.build_stage_job(chatmodel, plan.stage, keep, self._settings))
+        return jobs
+
+    async def _guard(self, observed: Observed, plan: rollout.Plan) -> None:
+        """Keep the disruption budget and the network policy as the plan has them."""
+        chatmodel, live = observed.chatmodel, observed.live
+        if plan.is_budgeted and plan.serving is not None:
+            budget = policy.build_disruption_budget(chatmodel, plan.serving.name)
+            await self._api.apply(budget, live.get(("PodDisruptionBudget", chatmodel.name)))
+        if self._settings.network.enabled:
+            network = policy.build_network_policy(
+                chatmodel, self._settings.network, calls_hub=plan.calls_hub
+            )
+            await self._api.apply(network, live.get(("NetworkPolicy", chatmodel.name)))
+
     async def _prune(self, observed: Observed, plan: rollout.Plan) -> None:
-        """Remove finished Jobs, and revisions beyond the history limit with their Deployments."""
+        """Remove what has no use any more: Jobs, the claim, revisions beyond the history limit."""
         doomed = [("Job", name) for name in plan.drop_jobs]
+        if not plan.is_budgeted:
+            doomed.append(("PodDisruptionBudget", observed.chatmodel.name))
+        if plan.drops_claim:
+            doomed.append(("PersistentVolumeClaim", names.models_claim(observed.chatmodel.name)))
         for name in plan.drop_revisions:
             doomed += [("Deployment", name), ("ChatModelRevision", name)]
         for kind, name in doomed:
@@ -135,8 +168,10 @@ class Reconciler:
 def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:
     """Return a plan that says what the server refused; nothing of it is the model's fault."""
     reason = Reason.AdmissionDenied
-    if error.reason == Reason.NameConflict:
-        reason = Reason.NameConflict
+    if error.reason in (Reason.NameConflict, Reason.WaitingForCleanup):
+        reason = Reason(error.reason)
+    elif "PersistentVolumeClaim" in error.what or "persistentvolumeclaims" in error.what:
+        reason = Reason.InsufficientStorage  # a StorageClass that cannot grow its volumes
     elif "exceeded quota" in error.message:
         reason = Reason.QuotaExceeded
     elif error.reason == "Forbidden" and " cannot " in error.message:

@@ -19,6 +19,8 @@ def source_of(spec: ChatModelSpec) -> Source:
     model_id = (model.id or "").removeprefix("hf://") or None
     revision: str | None = model.revision
     mode = "qwen" if spec.mode in QWEN_ALIASES else spec.mode
+    # A mock has nothing to keep, and no token to keep it with.
+    strategy = None if mode == "mock" else spec.cache.strategy
     if mode == "mock":
         model_id, revision = None, None
     if mode == "qwen":
@@ -30,13 +32,23 @@ def source_of(spec: ChatModelSpec) -> Source:
             "mode": mode,
             "model_id": model_id,
             "model_revision": revision,
-            "token_secret_ref": model.token_secret_ref if mode != "mock" else None,
+            # Pods that fetch by themselves mount the token: another one is another pod.
+            "token_secret_ref": model.token_secret_ref if strategy == "Ephemeral" else None,
+            "engine": "Auto" if mode == "mock" else spec.engine,
+            "quantization": "None" if mode == "mock" else spec.quantization,
+            "cache_strategy": strategy or "Ephemeral",
+            "restart_token": spec.rollout.restart_token,
             "instance_class_name": spec.instance_class_name,
             "generation": spec.generation,
             "patient_context": spec.patient_context,
             "auth": spec.auth,
         }
     )
+
+
+def is_restart_of(source: Source, other: Source) -> bool:
+    """Say whether two sources differ in nothing but the restart token."""
+    return source.model_copy(update={"restart_token": other.restart_token}) == other
 
 
 def name_of(chatmodel: str, source: Source, taken: frozenset[str]) -> str:

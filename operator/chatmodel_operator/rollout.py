@@ -8,12 +8,25 @@ nothing but the time.
 import dataclasses
 import datetime
 from collections.abc import Mapping
+from typing import Any
 
-from chatmodel_operator import explanation, failures, names, revision, standing, verdicts
+from chatmodel_operator import (
+    capacity,
+    explanation,
+    failures,
+    names,
+    records,
+    resolution,
+    revision,
+    staging,
+    standing,
+    verdicts,
+)
 from chatmodel_operator.api.chatmodelrevision import Inspection, Source
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Job, Observed, Pod, Revision, parse_time
-from chatmodel_operator.settings import Timings
+from chatmodel_operator.scene import Record, Scene
+from chatmodel_operator.settings import Settings
 
 QUESTION_SECONDS = 2.0
 
@@ -25,6 +38,8 @@ class NewRevision:
     name: str
     number: int
     source: Source
+    commit: str | None = None  # of the revision it repeats
+    template: Mapping[str, Any] | None = None  # of the Deployment it was lost from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +67,18 @@ class Plan:
     message: str
     cast: standing.Standing | None = None
     create: NewRevision | None = None
-    record: verdicts.Record | None = None
+    record: Record | None = None
     prepare: Preparation | None = None
     serving: Revision | None = None
     replicas: Mapping[str, int] = dataclasses.field(default_factory=dict)
     inspect: Revision | None = None
+    stage: Revision | None = None
+    claim_bytes: int | None = None
+    drops_claim: bool = False
+    is_budgeted: bool = False
+    calls_hub: bool = False
+    keep_folders: tuple[str, ...] = ()
+    storage_price: str | None = None
     drop_jobs: tuple[str, ...] = ()
     drop_revisions: tuple[str, ...] = ()
     wants_api_key: bool = False
@@ -66,43 +88,77 @@ class Plan:
     requeue_after: float | None = None
 
 
-def plan_rollout(observed: Observed, timings: Timings, now: datetime.datetime) -> Plan:
+def plan_rollout(observed: Observed, settings: Settings, now: datetime.datetime) -> Plan:
     """Return what to do for one ChatModel, given one picture of the cluster."""
     spec = observed.chatmodel.spec
     if spec is None:
         return Plan(Reason.InvalidSpec, observed.chatmodel.invalid, is_stalled=True, is_idle=True)
+    if (lost := _lost_revision(observed)) is not None:
+        return Plan(Reason.Pending, "a lost revision is recorded again", create=lost)
+    pinned = spec.rollout.pinned_revision
+    if pinned is not None:
+        return _plan_pinned(observed, settings, now, pinned)
     source = revision.source_of(spec)
     target = next((r for r in observed.revisions if r.spec.source == source), None)
     if target is None:
         return Plan(Reason.Pending, "a new revision is recorded", create=_name(observed, source))
-    cast = standing.stand(observed, target, spec.replicas)
-    scene = verdicts.Scene(observed, cast, timings, now)
-    record = verdicts.next_record(scene)
+    return _plan(Scene(observed, standing.stand(observed, target), settings, now))
+
+
+def _plan_pinned(observed: Observed, settings: Settings, now: datetime.datetime, name: str) -> Plan:
+    """Return the plan for a pinned revision; one that cannot be had changes nothing."""
+    found = observed.find(name)
+    serving = observed.find(observed.selected)
+    if found is not None and found.is_verified and found.spec.template is not None:
+        return _plan(
+            Scene(observed, standing.stand(observed, found, is_pinned=True), settings, now)
+        )
+    state = f"is {found.status.verdict or 'Pending'}" if found is not None else "does not exist"
+    text = f"rollout.pinnedRevision {name} {state}; only a Verified revision can be pinned"
+    if serving is None:
+        return Plan(Reason.RollbackUnavailable, text, is_stalled=True, is_idle=True)
+    plan = _plan(Scene(observed, standing.stand(observed, serving), settings, now))
+    return dataclasses.replace(
+        plan, reason=Reason.RollbackUnavailable, message=text, is_stalled=True
+    )
+
+
+def _plan(scene: Scene) -> Plan:
+    observed, cast = scene.observed, scene.cast
+    record = records.next_record(scene)
     if record is not None:
         return Plan(Reason.Pending, record.message, cast, record=record)
     inspection = _finished_inspection(observed, cast)
-    if _is_preparable(observed, cast, inspection):
+    if _is_preparable(scene, inspection):
         assert cast.wanted is not None
         preparation = Preparation(cast.wanted, inspection)
         return Plan(Reason.Pending, "a template is recorded", cast, prepare=preparation)
     return _act(scene)
 
 
-def _act(scene: verdicts.Scene) -> Plan:
+def _act(scene: Scene) -> Plan:
     observed, cast, now = scene.observed, scene.cast, scene.now
     why = explanation.explain(scene)
     inspect = cast.wanted if explanation.needs_inspection(cast) else None
+    stage = staging.to_stage(scene)
     return Plan(
         why.reason,
         why.message,
         cast,
-        serving=standing.choose(observed, cast),
-        replicas=_replicas(scene),
+        serving=scene.chosen,
+        replicas=capacity.plan_replicas(scene),
         inspect=inspect,
+        stage=stage,
+        claim_bytes=staging.claim_bytes(scene),
+        drops_claim=staging.is_claim_spare(observed, cast),
+        is_budgeted=scene.chosen is not None and cast.replicas > 1,
+        calls_hub=any(_calls_hub(r) for r in observed.revisions if r.name in scene.kept),
+        keep_folders=tuple(staging.folders(cast)),
+        storage_price=scene.settings.prices.storage_gib_month,
         drop_jobs=tuple(
             name
             for name, job in observed.jobs.items()
-            if not job.is_deleting and not _is_useful(job, inspect, observed, scene)
+            if not job.is_deleting and not _is_useful(job, inspect, stage, scene)
         ),
         drop_revisions=_beyond_history(observed, cast),
         wants_api_key=_wants_api_key(observed, cast),
@@ -114,11 +170,26 @@ def _act(scene: verdicts.Scene) -> Plan:
 
 def _name(observed: Observed, source: Source) -> NewRevision:
     taken = frozenset(r.name for r in observed.revisions)
+    repeated = [r for r in observed.revisions if revision.is_restart_of(r.spec.source, source)]
     return NewRevision(
         name=revision.name_of(observed.chatmodel.name, source, taken),
         number=max((r.number for r in observed.revisions), default=0) + 1,
         source=source,
+        commit=repeated[-1].spec.commit if repeated else None,
     )
+
+
+def _lost_revision(observed: Observed) -> NewRevision | None:
+    """Return a revision whose object is gone while its Deployment still says what it was."""
+    known = {r.name for r in observed.revisions}
+    for name, deployment in observed.deployments.items():
+        if name in known or deployment.is_deleting:
+            continue
+        if deployment.source is not None and deployment.number is not None:
+            return NewRevision(
+                name, deployment.number, deployment.source, deployment.commit, deployment.template
+            )
+    return None
 
 
 def _finished_inspection(observed: Observed, cast: standing.Standing) -> Inspection | None:
@@ -127,62 +198,41 @@ def _finished_inspection(observed: Observed, cast: standing.Standing) -> Inspect
     return failures.find_inspection(observed, cast.wanted)
 
 
-def _is_preparable(
-    observed: Observed, cast: standing.Standing, inspection: Inspection | None
-) -> bool:
-    wanted = cast.wanted
+def _is_preparable(scene: Scene, inspection: Inspection | None) -> bool:
+    wanted = scene.cast.wanted
     if wanted is None or not wanted.is_open or wanted.spec.template is not None:
         return False
     if wanted.spec.instance_class is None:
-        return observed.instance_class is not None
+        return scene.observed.instance_class is not None
+    if wanted.is_embedded and not wanted.is_mock:
+        found = resolution.find_embedded(wanted.spec.source, scene.settings)
+        return not isinstance(found, resolution.Problem)
     return wanted.is_mock or inspection is not None or wanted.spec.inspection is not None
 
 
-def _replicas(scene: verdicts.Scene) -> dict[str, int]:
-    """Return the wanted pods of each revision that has, or should have, a Deployment."""
-    observed, cast = scene.observed, scene.cast
-    kept = standing.keep(observed, cast, scene.timings, scene.now)
-    chosen = standing.choose(observed, cast)
-    wanted: dict[str, int] = {}
-    for each in observed.revisions:
-        deployment = observed.deployments.get(each.name)
-        if each.spec.template is None or (deployment is None and each.name not in kept):
-            continue
-        current = deployment.replicas if deployment is not None else 0
-        if each.name not in kept or (each.is_failed and each is not cast.serving):
-            wanted[each.name] = 0
-        elif each is chosen or each is cast.serving:
-            wanted[each.name] = cast.replicas
-        elif each is cast.wanted:
-            # One pod until it has answered: a bad model must not take the room of many.
-            wanted[each.name] = cast.replicas if each.is_answered else min(1, cast.replicas)
-        else:
-            wanted[each.name] = min(current, cast.replicas)
-    return wanted
-
-
-def _is_useful(
-    job: Job, inspect: Revision | None, observed: Observed, scene: verdicts.Scene
-) -> bool:
-    """Say whether an inspect Job is still worth having; a finished one without a report is not."""
-    if inspect is None or job.revision != inspect.name:
+def _is_useful(job: Job, inspect: Revision | None, stage: Revision | None, scene: Scene) -> bool:
+    """Say whether a Job is still worth having; a finished one whose result was lost is not."""
+    subject = inspect if job.role == names.ROLE_INSPECT else stage
+    if subject is None or job.revision != subject.name:
         return False
-    started = parse_time(inspect.status.started_at)
+    started = parse_time(subject.status.started_at)
     if started is None or job.created < started:
         return False
-    if job.is_succeeded and not observed.pods_of(inspect, names.ROLE_INSPECT):
+    if job.is_succeeded and not scene.observed.pods_of(subject, job.role):
         return False
     return job.failed_at is None or scene.now < _inspect_again_at(scene, job, started)
 
 
-def _inspect_again_at(
-    scene: verdicts.Scene, job: Job, started: datetime.datetime
-) -> datetime.datetime:
+def _inspect_again_at(scene: Scene, job: Job, started: datetime.datetime) -> datetime.datetime:
     """Return when a failed inspection runs again: after half the time tried, at most 10 min."""
     assert job.failed_at is not None
     tried = (job.failed_at - started).total_seconds() / 2
     pause = min(max(tried, scene.timings.inspect_retry_seconds), 600.0)
     return job.failed_at + datetime.timedelta(seconds=pause)
+
+
+def _calls_hub(revision: Revision) -> bool:
+    return not (revision.is_mock or revision.is_persistent or revision.is_embedded)
 
 
 def _beyond_history(observed: Observed, cast: standing.Standing) -> tuple[str, ...]:
@@ -208,16 +258,20 @@ def _questions(observed: Observed, cast: standing.Standing) -> list[Question]:
         return []
     for pod in observed.ready_pods(wanted):
         return [Question("verify", wanted, pod)]
-    for pod in observed.pods_of(wanted):
+    for pod in (*observed.pods_of(wanted), *observed.pods_of(wanted, names.ROLE_STAGE)):
         if pod.ip and explanation.is_staging(pod):
             return [Question("progress", wanted, pod)]
     return []
 
 
-def _next_look(scene: verdicts.Scene, now: datetime.datetime) -> float | None:
+def _next_look(scene: Scene, now: datetime.datetime) -> float | None:
     """Return the seconds until time alone changes something; None when only events do."""
     cast = scene.cast
-    moments = [verdicts.deadline(scene), standing.settled_at(cast, scene.timings)]
+    moments = [
+        verdicts.deadline(scene),
+        standing.settled_at(cast, scene.timings),
+        capacity.next_decision(scene),
+    ]
     if cast.is_baking:
         moments.append(verdicts.bake_end(scene))
     serving = cast.serving

@@ -25,6 +25,46 @@ class Images(_Part):
 
     mock: str = "localhost/chatmodel-runtime:mock"
     transformers: str = "localhost/chatmodel-runtime:cpu"
+    openvino: str | None = None  # None: no ChatModel can have this engine
+    vllm: str | None = None
+
+    def of(self, engine: str) -> str | None:
+        """Return the image of an engine, or None when the administrator named none."""
+        image = getattr(self, engine.lower())
+        return str(image) if image is not None else None
+
+
+class Embedded(_Part):
+    """A model inside a runtime image, at /models in the usual layout."""
+
+    model_id: str = pydantic.Field(alias="modelID")
+    commit: str = pydantic.Field(pattern=r"^[0-9a-f]{40}$")
+    weight_bytes: int = pydantic.Field(ge=0)
+    formats: tuple[str, ...] = ("safetensors",)
+    image: str
+
+
+class Peer(_Part):
+    """Addresses, and the ports there that pods may reach; no ports means all of them."""
+
+    cidr: str
+    ports: tuple[int, ...] = ()
+
+
+class Network(_Part):
+    """What the NetworkPolicy of a ChatModel lets through. A policy knows no host names."""
+
+    enabled: bool = True
+    hub: tuple[Peer, ...] = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
+    patient_api: tuple[Peer, ...] = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
+    # Namespaces, by name, whose pods may reach the management port: the operator's, the scraper's.
+    management_namespaces: tuple[str, ...] = ("chatmodel-system",)
+
+
+class Prices(_Part):
+    """What the InstanceClasses do not know."""
+
+    storage_gib_month: str | None = pydantic.Field(default=None, pattern=r"^[0-9]+(\.[0-9]+)?$")
 
 
 class Hub(_Part):
@@ -51,6 +91,9 @@ class Settings(_Part):
     images: Images = Images()
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     hub: Hub = Hub()
+    embedded: tuple[Embedded, ...] = ()
+    network: Network = Network()
+    prices: Prices = Prices()
     timings: Timings = Timings()
 
 

@@ -1,9 +1,10 @@
 """Who stands where: target, wanted, serving and last good revision, and who gets the traffic.
 
-Called by `verdicts` and `rollout`. Pure; knows the rules of choice and nothing of steps.
+Called by `scene`, `staging` and `rollout`. Pure; knows the rules of choice and
+nothing of steps.
 
-- *target*: the revision whose source equals the ChatModel's.
-- *wanted*: the target, or the last good one when the target was found bad.
+- *target*: the revision whose source equals the ChatModel's, or the pinned one.
+- *wanted*: the target, or the last good one when the target was found bad and is not held.
 - *serving*: the revision the Service selects.
 - *last good*: the Verified revision, other than the wanted one, that was verified last; when the
   target is bad it is the wanted one.
@@ -25,30 +26,57 @@ class Standing:
     serving: Revision | None
     last_good: Revision | None
     replicas: int
+    is_pinned: bool = False
+    is_held: bool = False
+    is_paused: bool = False
 
     @property
     def is_rolled_back(self) -> bool:
         """Whether the target was found bad and something else is wanted in its place."""
-        return self.target.is_failed
+        return self.target.is_failed and not self.is_held
 
     @property
     def is_baking(self) -> bool:
         """Whether the wanted revision has traffic and no verdict yet."""
         return (
-            self.wanted is not None and self.wanted is self.serving and not self.wanted.is_verified
+            self.wanted is not None
+            and self.wanted is self.serving
+            and not self.wanted.is_verified
+            and not self.is_held
+        )
+
+    @property
+    def is_swapping(self) -> bool:
+        """Whether the serving pods make room for a wanted revision without traffic."""
+        wanted = self.wanted
+        return (
+            wanted is not None
+            and self.serving is not None
+            and wanted is not self.serving
+            and wanted.status.swap_started_at is not None
+            and wanted.status.swap_undone_at is None
         )
 
 
-def stand(observed: Observed, target: Revision, replicas: int) -> Standing:
+def stand(observed: Observed, target: Revision, *, is_pinned: bool = False) -> Standing:
     """Return the cast for a target."""
-    wanted = _last_good(observed, besides=target) if target.is_failed else target
-    return Standing(
+    spec = observed.chatmodel.spec
+    assert spec is not None
+    serving = observed.find(observed.selected)
+    hold = spec.rollout.failure_policy == "Hold"
+    is_held = hold and target.is_failed and target is serving
+    last_good = _last_good(observed, besides=target)
+    cast = Standing(
         target=target,
-        wanted=wanted,
-        serving=observed.find(observed.selected),
-        last_good=wanted if target.is_failed else _last_good(observed, besides=target),
-        replicas=replicas,
+        wanted=last_good if target.is_failed and not is_held else target,
+        serving=serving,
+        last_good=last_good,
+        replicas=spec.replicas,
+        is_pinned=is_pinned,
+        is_held=is_held,
     )
+    # A swap under way is finished, or undone, first: nothing answers meanwhile.
+    return dataclasses.replace(cast, is_paused=spec.rollout.paused and not cast.is_swapping)
 
 
 def _last_good(observed: Observed, besides: Revision) -> Revision | None:
@@ -59,15 +87,16 @@ def _last_good(observed: Observed, besides: Revision) -> Revision | None:
 def choose(observed: Observed, standing: Standing) -> Revision | None:
     """Return the revision that should have the traffic now.
 
-    Traffic moves only to a revision that answered a real request and has Ready pods: all wanted
-    ones on the way forward, at least one on the way back. Until then it stays where it is, even on
+    Traffic moves only to a revision that answered a real request and has Ready pods: enough of
+    them on the way forward, at least one on the way back. Until then it stays where it is, even on
     a revision found bad: that one may still answer some.
     """
     wanted, serving, last_good = standing.wanted, standing.serving, standing.last_good
     if wanted is None or wanted is serving or standing.replicas == 0:
         return serving
-    needed = 1 if wanted.is_verified else standing.replicas
-    if _can_serve(observed, wanted, needed):
+    if standing.is_paused and wanted is standing.target:
+        return serving
+    if _can_serve(observed, wanted, _needed(standing, wanted)):
         return wanted
     if serving is not None and serving.is_verified:
         return serving
@@ -75,6 +104,14 @@ def choose(observed: Observed, standing: Standing) -> Revision | None:
     if last_good is not None and _can_serve(observed, last_good, 1):
         return last_good
     return serving
+
+
+def _needed(standing: Standing, wanted: Revision) -> int:
+    """Return how many pods of a wanted revision must be Ready before it gets the traffic."""
+    if wanted.is_verified:
+        return 1
+    # Where not all fit beside the serving ones, half of them is what can be had.
+    return -(-standing.replicas // 2) if standing.is_swapping else standing.replicas
 
 
 def _can_serve(observed: Observed, revision: Revision, needed: int) -> bool:
@@ -97,11 +134,11 @@ def settled_at(standing: Standing, timings: Timings) -> datetime.datetime | None
 
 
 def keep(
-    observed: Observed, standing: Standing, timings: Timings, now: datetime.datetime
+    observed: Observed, cast: Standing, timings: Timings, now: datetime.datetime
 ) -> frozenset[str]:
     """Return the names of the revisions whose pods are needed, the warm last good included."""
-    kept = {standing.wanted, standing.serving, choose(observed, standing)}
-    settled = settled_at(standing, timings)
-    if settled is None or now < settled:
+    kept = {cast.wanted, cast.serving, choose(observed, cast)}
+    settled = settled_at(cast, timings)
+    if settled is None or now < settled or cast.is_paused:
         kept |= {r for r in observed.revisions if r.is_open and r.is_verified}
     return frozenset(r.name for r in kept if r is not None)

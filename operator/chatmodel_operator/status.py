@@ -4,9 +4,10 @@ Called by `reconcile`. Pure.
 """
 
 import datetime
+import decimal
 from typing import Any
 
-from chatmodel_operator import conditions, names, rollout
+from chatmodel_operator import conditions, names, resolution, rollout
 from chatmodel_operator.api import conditions as api
 from chatmodel_operator.api.chatmodel import KIND
 from chatmodel_operator.api.fields import GROUP, VERSION
@@ -14,6 +15,7 @@ from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
 from chatmodel_operator.observed import ChatModel, Observed, Revision
 
 Body = dict[str, Any]
+HOURS_A_MONTH = 730
 
 
 def build_status(observed: Observed, plan: rollout.Plan, now: datetime.datetime) -> Body:
@@ -31,6 +33,9 @@ def build_status(observed: Observed, plan: rollout.Plan, now: datetime.datetime)
         "model": _model(target),
         "download": _download(target),
         "lastFailure": _last_failure(observed),
+        "rollbackRevision": _rollback_revision(plan),
+        "lastRollout": _last_rollout(observed, target),
+        "cost": _cost(observed, plan, serving),
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -83,6 +88,9 @@ def _model(target: Revision | None) -> Body | None:
         "commit": target.spec.commit,
         "totalBytes": found.total_bytes if found is not None else None,
         "weightBytes": found.weight_bytes if found is not None else None,
+        "requiredMemory": resolution.required_memory(found, target.spec.source)
+        if found is not None
+        else None,
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -106,6 +114,52 @@ def _last_failure(observed: Observed) -> Body | None:
     }
 
 
+def _rollback_revision(plan: rollout.Plan) -> str | None:
+    """Return where a rollback would go; while the target is bad it has gone there already."""
+    cast = plan.cast
+    if cast is None or cast.last_good is None or cast.last_good is cast.wanted:
+        return None
+    return cast.last_good.name
+
+
+def _last_rollout(observed: Observed, target: Revision | None) -> Body | None:
+    if target is None or (target.status.serving_at is None and not target.is_failed):
+        return None
+    verified = "Succeeded" if target.is_verified else "Progressing"
+    body = {
+        "from": target.status.replaced,
+        "to": target.name,
+        "result": "Failed" if target.is_failed else verified,
+        "seconds": target.status.seconds,
+        "outageSeconds": target.status.outage_seconds,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _cost(observed: Observed, plan: rollout.Plan, serving: Revision | None) -> Body | None:
+    """Return what the wanted pods cost; today's price where the class is still the same."""
+    spec = observed.chatmodel.spec
+    copied = serving.spec.instance_class if serving is not None else None
+    if spec is None or copied is None:
+        return None
+    assert serving is not None
+    today = observed.instance_class
+    is_same = serving.spec.source.instance_class_name == spec.instance_class_name
+    price = today.price if is_same and today is not None else copied.price
+    if price is None:
+        return None
+    hourly = decimal.Decimal(price.hourly) * spec.replicas
+    body = {
+        "hourly": f"{hourly:.4f}",
+        "monthly": f"{hourly * HOURS_A_MONTH:.2f}",
+        "currency": price.currency,
+    }
+    if plan.storage_price is not None and observed.claim is not None:
+        gib = decimal.Decimal(observed.claim.requested_bytes) / 1024**3
+        body["storageMonthly"] = f"{gib * decimal.Decimal(plan.storage_price):.2f}"
+    return body
+
+
 def build_event(chatmodel: ChatModel, status: Body, now: datetime.datetime) -> Body | None:
     """Return the event that a change of Ready's reason is worth; None without a change."""
     after = _ready(status)
@@ -118,6 +172,8 @@ def build_event(chatmodel: ChatModel, status: Body, now: datetime.datetime) -> B
         Reason.RollingBack,
         Reason.RollbackFailed,
         Reason.NoPreviousRevision,
+        Reason.RollbackUnavailable,
+        Reason.Held,
     )
     return {
         "apiVersion": "events.k8s.io/v1",

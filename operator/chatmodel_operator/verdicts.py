@@ -1,57 +1,20 @@
-"""What must be written on revisions before anything is done: verdicts, intents and receipts.
+"""Rules that change a verdict: what is found bad, what has stood its bake, what is tried again.
 
-Called by `rollout`. Pure. Each rule is named by what it writes; the first that has something to
-write is the only one that speaks in a pass, and its own record makes it silent in the next.
+Called by `records`, and by `explanation` for signs and deadlines. Pure.
 """
 
-import dataclasses
 import datetime
-from collections.abc import Callable
 from typing import Any
 
-from chatmodel_operator import failures, standing
+from chatmodel_operator import capacity, failures, resolution
 from chatmodel_operator.api.chatmodelrevision import FAILED, PENDING, VERIFIED
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.observed import Observed, Revision, format_time, parse_time
-from chatmodel_operator.settings import Timings
+from chatmodel_operator.observed import Revision, parse_time
+from chatmodel_operator.scene import SWAP, Record, Scene
 
 # Without a deadline in the spec: starting takes up to ten minutes, bytes come at 5 MB/s or faster.
 BASE_DEADLINE_SECONDS = 600
 SLOWEST_BYTES_PER_SECOND = 5_000_000
-# An intent to switch that is older than this was never carried out: it is written anew.
-INTENT_SECONDS = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A merge patch for the status of one revision, and the event it is worth."""
-
-    revision: Revision
-    status: dict[str, Any]
-    reason: Reason | None = None
-    message: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """What every rule looks at."""
-
-    observed: Observed
-    cast: standing.Standing
-    timings: Timings
-    now: datetime.datetime
-
-    @property
-    def stamp(self) -> str:
-        return format_time(self.now)
-
-
-def next_record(scene: Scene) -> Record | None:
-    """Return the first thing to write, or None when revisions say all there is to say."""
-    for rule in RULES:
-        if (record := rule(scene)) is not None:
-            return record
-    return None
 
 
 def retry_a_failed_target(scene: Scene) -> Record | None:
@@ -59,9 +22,8 @@ def retry_a_failed_target(scene: Scene) -> Record | None:
     target, value = scene.cast.target, scene.observed.chatmodel.retry
     if not target.is_failed or value is None or value == target.status.retry:
         return None
-    cleared = dict.fromkeys(
-        ("reason", "message", "failedAt", "answeredAt", "servingAt", "retiredAt", "verification")
-    )
+    attempt = ("failedAt", "answeredAt", "servingAt", "retiredAt", "verification")
+    cleared = dict.fromkeys(("reason", "message", *attempt, *SWAP))
     return Record(
         target,
         cleared
@@ -79,10 +41,23 @@ def fail_a_bad_target(scene: Scene) -> Record | None:
     return _failed(scene, sign) if sign is not None and sign.is_bad else None
 
 
+def fail_what_cannot_be_served(scene: Scene) -> Record | None:
+    """Record Failed when no engine loads the inspected model, or its class is too small."""
+    target, observed = scene.cast.target, scene.observed
+    if target is not scene.cast.wanted or not target.is_open or target.spec.template is not None:
+        return None
+    found = target.spec.inspection or failures.find_inspection(observed, target)
+    size = target.spec.instance_class or observed.instance_class
+    if found is None or size is None or target.is_embedded:
+        return None
+    problem = resolution.find_problem(target.spec.source, found, size, scene.settings)
+    return _failed(scene, failures.Sign(problem.reason, problem.message)) if problem else None
+
+
 def fail_a_late_target(scene: Scene) -> Record | None:
     """Record Failed when nothing moved for the deadline and no sign says why."""
     target, end = scene.cast.target, deadline(scene)
-    if end is None or scene.now < end or current_sign(scene) is not None:
+    if end is None or scene.now < end or scene.cast.is_paused or current_sign(scene) is not None:
         return None
     seconds = deadline_seconds(scene, target)
     text = f"no progress within {seconds} s"
@@ -90,21 +65,26 @@ def fail_a_late_target(scene: Scene) -> Record | None:
 
 
 def hold_the_deadline(scene: Scene) -> Record | None:
-    """Move the start of the deadline while the surroundings are at fault, at half time each."""
+    """Move the deadline while paused or the surroundings are at fault, at half time each."""
     target, end = scene.cast.target, deadline(scene)
     half = datetime.timedelta(seconds=deadline_seconds(scene, target) / 2)
-    if end is None or scene.now < end - half or current_sign(scene) is None:
+    if end is None or scene.now < end - half or scene.cast.is_swapping:
+        return None
+    if current_sign(scene) is None and not scene.cast.is_paused:
         return None
     return Record(target, {"progressAt": scene.stamp})
 
 
 def _failed(scene: Scene, sign: failures.Sign) -> Record:
-    ended = {"failedAt": scene.stamp, "retiredAt": scene.stamp}
+    target = scene.cast.target
+    ended: dict[str, Any] = {"failedAt": scene.stamp}
+    if scene.spec.rollout.failure_policy != "Hold" or target is not scene.cast.serving:
+        ended |= {"retiredAt": scene.stamp, "answeredAt": None}
     return Record(
-        scene.cast.target,
+        target,
         ended
         | {"verdict": FAILED, "reason": sign.reason.value, "message": sign.message}
-        | {"retry": scene.observed.chatmodel.retry, "answeredAt": None, "download": None},
+        | {"retry": scene.observed.chatmodel.retry, "download": None},
         sign.reason,
         sign.message,
     )
@@ -128,6 +108,8 @@ def verify_a_baked_target(scene: Scene) -> Record | None:
     end = bake_end(scene)
     if not cast.is_baking or target is not cast.wanted or end is None or scene.now < end:
         return None
+    if cast.is_paused:
+        return None  # the bake does not end
     if not scene.observed.ready_pods(target):
         return None
     started, serving = parse_time(target.status.started_at), parse_time(target.status.serving_at)
@@ -143,95 +125,26 @@ def bake_end(scene: Scene) -> datetime.datetime | None:
     """Return when the bake of the serving target is over; None before it has traffic."""
     cast = scene.cast
     serving_at = parse_time(cast.target.status.serving_at)
-    if serving_at is None or scene.observed.chatmodel.spec is None:
+    if serving_at is None:
         return None
     if cast.last_good is None:
         return serving_at
-    bake = scene.observed.chatmodel.spec.rollout.bake_seconds
+    bake = scene.spec.rollout.bake_seconds
     return serving_at + datetime.timedelta(seconds=scene.timings.max_connection_age_seconds + bake)
 
 
-def renew_a_returned_revision(scene: Scene) -> Record | None:
-    """Renew `verifiedAt` of a revision that got the traffic back, once clients have moved."""
-    serving = scene.cast.serving
-    if serving is None or serving is not scene.cast.wanted or not serving.is_verified:
-        return None
-    since, verified = parse_time(serving.status.serving_at), parse_time(serving.status.verified_at)
-    age = datetime.timedelta(seconds=scene.timings.max_connection_age_seconds)
-    if since is None or verified is None or verified >= since or scene.now < since + age:
-        return None
-    return Record(serving, {"verifiedAt": scene.stamp})
-
-
-def open_the_wanted_attempt(scene: Scene) -> Record | None:
-    """Begin the attempt of a wanted revision that has none."""
+def undo_a_swap_in_vain(scene: Scene) -> Record | None:
+    """Give the serving pods their room back when the candidate found none either."""
     wanted = scene.cast.wanted
-    if wanted is None or wanted.is_open or scene.cast.replicas == 0:
+    if wanted is None or not capacity.is_swap_in_vain(scene, deadline(scene)):
         return None
-    cleared = dict.fromkeys(("answeredAt", "servingAt", "retiredAt", "verification", "download"))
-    return Record(
-        wanted,
-        cleared
-        | {"verdict": wanted.status.verdict or PENDING}
-        | {"startedAt": scene.stamp, "progressAt": scene.stamp},
-    )
-
-
-def state_that_traffic_moves(scene: Scene) -> Record | None:
-    """Record `servingAt` before the Service is switched; a selected one without it gets now."""
-    chosen = standing.choose(scene.observed, scene.cast)
-    if chosen is None:
-        return None
-    since = parse_time(chosen.status.serving_at)
-    if chosen is scene.cast.serving:
-        return None if since is not None else Record(chosen, {"servingAt": scene.stamp})
-    fresh = datetime.timedelta(seconds=INTENT_SECONDS)
-    if since is not None and scene.now - since <= fresh:
-        return None
-    return Record(chosen, {"servingAt": scene.stamp})
-
-
-def state_that_traffic_has_left(scene: Scene) -> Record | None:
-    """Take back `servingAt` of a revision that neither has the traffic nor is about to get it."""
-    chosen = standing.choose(scene.observed, scene.cast)
-    for revision in scene.observed.revisions:
-        if revision is scene.cast.serving or revision is chosen:
-            continue
-        if revision.status.serving_at is not None:
-            return Record(revision, {"servingAt": None})
-    return None
-
-
-def retire_what_is_not_kept(scene: Scene) -> Record | None:
-    """End the attempt of every revision whose pods nobody needs, before they are removed."""
-    kept = standing.keep(scene.observed, scene.cast, scene.timings, scene.now)
-    for revision in scene.observed.revisions:
-        if revision.is_open and revision.name not in kept:
-            return Record(
-                revision, {"retiredAt": scene.stamp, "answeredAt": None, "download": None}
-            )
-    return None
-
-
-RULES: tuple[Callable[[Scene], Record | None], ...] = (
-    retry_a_failed_target,
-    fail_a_bad_target,
-    fail_a_late_target,
-    hold_the_deadline,
-    verify_a_baked_target,
-    renew_a_returned_revision,
-    open_the_wanted_attempt,
-    state_that_traffic_moves,
-    state_that_traffic_has_left,
-    retire_what_is_not_kept,
-)
+    return Record(wanted, {"swapUndoneAt": scene.stamp, "progressAt": scene.stamp})
 
 
 def deadline_seconds(scene: Scene, revision: Revision) -> int:
     """Return the seconds without progress that a revision is given."""
-    spec = scene.observed.chatmodel.spec
-    if spec is not None and spec.rollout.progress_deadline_seconds is not None:
-        return spec.rollout.progress_deadline_seconds
+    if scene.spec.rollout.progress_deadline_seconds is not None:
+        return scene.spec.rollout.progress_deadline_seconds
     inspection = revision.spec.inspection
     total = inspection.total_bytes if inspection is not None else 0
     return BASE_DEADLINE_SECONDS + total // SLOWEST_BYTES_PER_SECOND
@@ -240,7 +153,10 @@ def deadline_seconds(scene: Scene, revision: Revision) -> int:
 def deadline(scene: Scene) -> datetime.datetime | None:
     """Return when the target is given up; None when nothing of it is under way."""
     cast, target = scene.cast, scene.cast.target
-    progress = parse_time(target.status.progress_at)
+    # A swap has one deadline from its start: nothing answers meanwhile, whatever moves.
+    swapping = cast.is_swapping and cast.wanted is target
+    since = target.status.swap_started_at if swapping else target.status.progress_at
+    progress = parse_time(since)
     if target is cast.serving or not target.is_open or cast.replicas == 0 or progress is None:
         return None
     return progress + datetime.timedelta(seconds=deadline_seconds(scene, target))

@@ -10,13 +10,16 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from chatmodel_operator import errors
+from chatmodel_operator import errors, pacing
 
 Key = tuple[str, str]
 Work = Callable[[str, str], Awaitable[float | None]]
 
 logger = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
+# An API server that is back has to be noticed without an event.
+LONGEST_PAUSE_WITHOUT_SERVER = 15.0
+PASSES_A_SECOND, PASSES_AT_ONCE = 100.0, 200.0
 
 
 class WorkQueue:
@@ -31,6 +34,8 @@ class WorkQueue:
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._not_before: dict[Key, float] = {}  # the API server asked us to wait
+        self._bucket = pacing.Bucket(PASSES_A_SECOND, PASSES_AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -48,7 +53,10 @@ class WorkQueue:
                 await task
 
     def add(self, key: Key) -> None:
-        """Have a key looked at soon."""
+        """Have a key looked at soon; not before the time that the API server asked us to wait."""
+        if (wait := self._not_before.get(key, 0.0) - asyncio.get_running_loop().time()) > 0:
+            self.add_after(key, wait)
+            return
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
         if key in self._busy:
@@ -64,11 +72,18 @@ class WorkQueue:
             return
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._ring, key)
+
+    def _ring(self, key: Key) -> None:
+        # The clocks of timers are coarse: a timer that is a trifle early is on time.
+        self._not_before.pop(key, None)
+        self.add(key)
 
     async def _run(self) -> None:
         while True:
             key = await self._ready.get()
+            if (wait := self._bucket.take(asyncio.get_running_loop().time())) > 0:
+                await asyncio.sleep(wait)
             self._waiting.discard(key)
             self._busy.add(key)
             pause = await self._look(key)
@@ -87,16 +102,25 @@ class WorkQueue:
         except errors.Conflict as error:
             logger.info("look again at %s/%s: %s", *key, error)
             return self._back_off(key, 0.0)
+        except errors.Unavailable as error:
+            logger.warning("pass over %s/%s failed: %s", *key, error)
+            return self._wait_for_server(key, error.retry_after)
         except errors.ClusterError as error:
             logger.warning("pass over %s/%s failed: %s", *key, error)
-            return self._back_off(key, error.retry_after)
+            return self._back_off(key, 0.0)
         except Exception:
             logger.exception("pass over %s/%s failed", *key)
             return self._back_off(key, 1.0)
         self._failures.pop(key, None)
         return pause
 
-    def _back_off(self, key: Key, at_least: float) -> float:
+    def _wait_for_server(self, key: Key, wish: float) -> float:
+        if wish > 0:
+            wish *= random.uniform(1.0, 1.2)
+            self._not_before[key] = asyncio.get_running_loop().time() + wish
+        return max(wish, self._back_off(key, 0.0, LONGEST_PAUSE_WITHOUT_SERVER))
+
+    def _back_off(self, key: Key, at_least: float, at_most: float = LONGEST_PAUSE) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(FIRST_PAUSE * float(2 ** min(count - 1, 16)), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * float(2 ** min(count - 1, 16)), at_most)
         return max(at_least, pause * random.uniform(0.8, 1.2))

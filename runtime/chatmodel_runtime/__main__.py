@@ -201,7 +201,7 @@ def _choose_engine(config: settings.ServeConfig) -> Engine:
     from chatmodel_runtime.engines.torch import TorchEngine
 
     assert config.model_dir is not None
-    return TorchEngine(config.model_dir)
+    return TorchEngine(config.model_dir, config.threads)
 
 
 def _choose_patients(config: settings.ServeConfig) -> patients.PatientSource:

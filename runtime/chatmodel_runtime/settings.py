@@ -84,6 +84,7 @@ class ServeConfig(Part):
     patient_context: PatientContext = PatientContext()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    threads: int | None = pydantic.Field(default=None, ge=1)  # None: from the CPU quota
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> "ServeConfig":

@@ -15,7 +15,7 @@ from pictures import COMMIT, NAME, SETTINGS, Body, make_revision, raw_pod
 from rendered import GATED, HUGGINGFACE, MOCK, QWEN, TOKEN, config, prepared
 from signs import serve, sign_of
 
-from chatmodel_operator import failures, names, observed, revision, runtime_client
+from chatmodel_operator import failures, names, observed, reading, revision, runtime_client
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.chatmodelrevision import Inspection
 from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
@@ -232,7 +232,7 @@ async def serving(spec: Body, address: str) -> AsyncIterator[observed.Pod]:
 
     await scheduler.start(warm_up)
     app = management.build_serve_app(scheduler, verifier, lambda: False)
-    pod = observed.read_pod(raw_pod(prepared(spec), ready=True))
+    pod = reading.read_pod(raw_pod(prepared(spec), ready=True))
     async with listening(app, address):
         yield dataclasses.replace(pod, ip=address)
     scheduler.close()
@@ -274,6 +274,6 @@ async def test_progress_is_understood(address: str) -> None:
     progress = model_manager.Progress(COMMIT)
     progress.total_bytes = 1000
     said = progress.read()
-    pod = dataclasses.replace(observed.read_pod(raw_pod(prepared(QWEN))), ip=address)
+    pod = dataclasses.replace(reading.read_pod(raw_pod(prepared(QWEN))), ip=address)
     async with listening(management.build_progress_app(progress.read), address):
         assert await runtime_client.progress(pod) == (said["totalBytes"], said["doneBytes"])

@@ -29,7 +29,10 @@ USED: dict[tuple[str, str], set[str]] = {
     (CORE, "services"): LOOKED_UP | APPLIED | WATCHED,
     (CORE, "serviceaccounts"): LOOKED_UP | APPLIED | WATCHED,
     (CORE, "secrets"): {"create"},
-    (EVENTS, "events"): {"create"},
+    (CORE, "persistentvolumeclaims"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
+    ("policy", "poddisruptionbudgets"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
+    ("networking.k8s.io", "networkpolicies"): LOOKED_UP | APPLIED | WATCHED,
+    (EVENTS, "events"): {"create", "list"},
 }
 
 Rule = dict[str, Any]

@@ -1,11 +1,25 @@
-"""Between the operator and the API server: it counts writes, and kills the operator at one of them.
+"""Between the operator and the API server: it counts, kills the operator, and plays a bad server.
 
-    fault_proxy.py KUBECONFIG [--kill N --phase before|after] -- COMMAND...
+    fault_proxy.py KUBECONFIG [--kill N --phase before|after] [--rules FILE] [--trace] -- COMMAND...
 
 Runs COMMAND with a kubeconfig that leads through here, forwards everything, and starts COMMAND
-again after a kill. Each write is one JSON line on standard output. `before`: SIGKILL, and the write
-is never forwarded; `after`: it is forwarded and done, and SIGKILL comes before the reply. Ends with
-SIGTERM, the operator first.
+again after a kill. Each write is one JSON line on standard output, with --trace each request and
+each start of COMMAND as well. `before`: SIGKILL, and the write is never forwarded; `after`: it is
+forwarded and done, and SIGKILL comes before the reply. Ends with SIGTERM, the operator first.
+
+FILE is a JSON list of rules and may change at any time. The first that matches a request decides:
+
+    {"action": ..., "verb": "GET", "path": "regex", "watch": true, "times": 3, ...}
+
+    status      answer "status", with "headers" and "message"
+    page        answer 200 with a page of HTML
+    delay       forward after "seconds"
+    drop-reply  forward, then cut the connection
+    reset       cut the connection, and those of watches under way
+    freeze      accept a watch, or keep one that is under way, and never send anything again
+    close       accept a watch and end it at once
+    error       accept a watch and send an error event with "code"
+    stale       answer a list as it was answered the first time
 """
 
 import argparse
@@ -14,6 +28,7 @@ import base64
 import json
 import os
 import pathlib
+import re
 import signal
 import ssl
 import sys
@@ -41,39 +56,126 @@ def load_upstream(path: pathlib.Path) -> tuple[str, ssl.SSLContext]:
     return cluster["server"], context
 
 
+class Rules:
+    """The rules of a file, read again when it changes."""
+
+    def __init__(self, path: pathlib.Path | None) -> None:
+        self._path = path
+        self._seen = 0
+        self._rules: list[dict[str, Any]] = []
+
+    def find(self, request: web.Request, *, is_new: bool = True) -> dict[str, Any]:
+        """Return the rule for a request, or {}; a new request uses up one of its times."""
+        self._read()
+        for rule in self._rules:
+            fits = (
+                rule.get("times", 1) > 0
+                and rule.get("verb", request.method) == request.method
+                and re.search(rule.get("path", ""), request.path_qs)
+                and rule.get("watch", is_watch(request)) == is_watch(request)
+            )
+            if fits:
+                if is_new and "times" in rule:
+                    rule["times"] -= 1
+                return rule
+        return {}
+
+    def _read(self) -> None:
+        if self._path is None or not self._path.exists():
+            return
+        changed = self._path.stat().st_mtime_ns
+        if changed != self._seen:
+            self._seen = changed
+            self._rules = json.loads(self._path.read_text())
+
+
+def is_watch(request: web.Request) -> bool:
+    """Say whether a request is a watch."""
+    return "watch" in request.query
+
+
 class Proxy:
     """One operator, one API server, at most one kill."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.server, self.tls = load_upstream(args.kubeconfig)
+        self.rules = Rules(args.rules)
+        self.first: dict[str, bytes] = {}  # the first answer to every list
         self.writes = 0
         self.process: asyncio.subprocess.Process | None = None
         self.session: aiohttp.ClientSession | None = None
         self.ended = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Forward one request; a write may be the operator's last."""
+        """Forward one request, unless a rule says otherwise; a write may be the operator's last."""
         phase = ""
         if request.method in WRITES:
             self.writes += 1
             phase = self.args.phase if self.writes == self.args.kill else ""
             line = {"write": self.writes, "verb": request.method, "path": request.path}
             print(json.dumps(line), flush=True)
+        self._trace(request)
         body = await request.read()
         if phase == "before":
             self.kill()
             return web.Response(status=503)
+        rule = self.rules.find(request)
+        answer = await self._play(request, rule)
+        if answer is not None:
+            return answer
+        return await self._forward(request, body, phase, rule)
+
+    def _trace(self, request: web.Request) -> None:
+        if self.args.trace:
+            line = {
+                "verb": request.method,
+                "request": request.path,
+                "watch": is_watch(request),
+                "at": asyncio.get_running_loop().time(),
+            }
+            print(json.dumps(line), flush=True)
+
+    async def _play(self, request: web.Request, rule: dict[str, Any]) -> web.StreamResponse | None:
+        """Answer as a rule says, or return None for what the API server has to answer."""
+        match rule.get("action"):
+            case "status":
+                message = rule.get("message", "the proxy says so")
+                body = {"kind": "Status", "code": rule["status"], "message": message}
+                return web.json_response(body, status=rule["status"], headers=rule.get("headers"))
+            case "page":
+                return web.Response(text="<html>please log in</html>", content_type="text/html")
+            case "delay":
+                await asyncio.sleep(rule["seconds"])
+            case "reset":
+                return cut(request)
+            case "freeze" | "close" | "error":
+                return await _play_watch(request, rule)
+            case "stale" if (old := self.first.get(request.path)) is not None:
+                return web.Response(body=old, content_type="application/json")
+        return None
+
+    async def _forward(
+        self, request: web.Request, body: bytes, phase: str, rule: dict[str, Any]
+    ) -> web.StreamResponse:
         assert self.session is not None
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
-        async with self.session.request(
-            request.method, self.server + request.path_qs, data=body or None, headers=headers
-        ) as answer:
-            if phase == "after":
-                await answer.read()
-                self.kill()
-                return web.Response(status=503)
-            return await self._pass_on(request, answer)
+        try:
+            async with self.session.request(
+                request.method, self.server + request.path_qs, data=body or None, headers=headers
+            ) as answer:
+                if phase == "after":
+                    await answer.read()
+                    self.kill()
+                    return web.Response(status=503)
+                if rule.get("action") == "drop-reply":
+                    await answer.read()
+                    return cut(request)
+                if request.method == "GET" and not is_watch(request) and answer.status == 200:
+                    self.first.setdefault(request.path, await answer.read())
+                return await self._pass_on(request, answer)
+        except aiohttp.ClientConnectionError:
+            return cut(request)  # the API server is away, and so are we
 
     async def _pass_on(
         self, request: web.Request, answer: aiohttp.ClientResponse
@@ -83,12 +185,38 @@ class Proxy:
         response = web.StreamResponse(status=answer.status, headers=kept)
         await response.prepare(request)
         try:
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
+            if is_watch(request):
+                await self._pass_events_on(request, answer, response)
+            else:
+                await response.write(await answer.read())
             await response.write_eof()
         except (aiohttp.ClientError, ConnectionError):
             return response  # the operator is gone, or the server ended a watch
         return response
+
+    async def _pass_events_on(
+        self, request: web.Request, answer: aiohttp.ClientResponse, response: web.StreamResponse
+    ) -> None:
+        reading = asyncio.ensure_future(answer.content.readany())
+        frozen = False
+        try:
+            while True:
+                await asyncio.wait({reading}, timeout=0.2)
+                action = self.rules.find(request, is_new=False).get("action")
+                frozen = frozen or action == "freeze"
+                if action == "reset":
+                    cut(request)
+                    return
+                if not reading.done():
+                    continue
+                data = reading.result()
+                if not data:
+                    return
+                if not frozen:
+                    await response.write(data)
+                reading = asyncio.ensure_future(answer.content.readany())
+        finally:
+            reading.cancel()
 
     def kill(self) -> None:
         """End the operator as the kernel would."""
@@ -101,6 +229,8 @@ class Proxy:
         env = {**os.environ, "KUBECONFIG": kubeconfig}
         while not self.ended.is_set():
             self.process = await asyncio.create_subprocess_exec(*self.args.command, env=env)
+            if self.args.trace:
+                print(json.dumps({"started": self.process.pid}), flush=True)
             waiting = asyncio.ensure_future(self.process.wait())
             ending = asyncio.ensure_future(self.ended.wait())
             await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -132,6 +262,34 @@ class Proxy:
             await runner.cleanup()
 
 
+def cut(request: web.Request) -> web.Response:
+    """Cut the connection of a request."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)
+
+
+async def _play_watch(request: web.Request, rule: dict[str, Any]) -> web.StreamResponse:
+    """Accept a watch, and be no good at it."""
+    response = await _accept(request)
+    if rule["action"] == "freeze":
+        await asyncio.sleep(3600)
+    if rule["action"] == "error":
+        status = {"kind": "Status", "code": rule["code"], "message": "the proxy's error"}
+        await response.write(_line({"type": "ERROR", "object": status}))
+    return response
+
+
+async def _accept(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    return response
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    return json.dumps(event).encode() + b"\n"
+
+
 def _kubeconfig(port: int) -> dict[str, Any]:
     cluster = {"server": f"http://127.0.0.1:{port}"}
     return {
@@ -150,6 +308,8 @@ def main() -> None:
     parser.add_argument("kubeconfig", type=pathlib.Path, help="JSON, with a client certificate")
     parser.add_argument("--kill", type=int, default=0, help="number of the write, from 1")
     parser.add_argument("--phase", choices=("before", "after"), default="after")
+    parser.add_argument("--rules", type=pathlib.Path, help="what the server does badly")
+    parser.add_argument("--trace", action="store_true", help="print every request")
     parser.add_argument("command", nargs="+", help="the operator")
     asyncio.run(Proxy(parser.parse_args()).run())
 

@@ -1,6 +1,6 @@
 """Hand-made pictures of the cluster for pure tests: short arguments, the JSON a server would show.
 
-Everything goes through the readers of `chatmodel_operator.observed`, so that a test speaks of what
+Everything goes through `chatmodel_operator.reading`, so that a test speaks of what
 the API server says and not of our own types.
 """
 
@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chatmodel_operator import names, observed, revision, standing
+from chatmodel_operator import names, observed, reading, revision, standing
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.settings import Images, Settings
 
@@ -52,7 +52,7 @@ def chatmodel(
     if retry is not None:
         meta["annotations"] = {names.ANNOTATION_RETRY: retry}
     body: Body = {"metadata": meta, "spec": {"mode": "mock"} | spec}
-    return observed.read_chatmodel(body | ({"status": status} if status else {}))
+    return reading.read_chatmodel(body | ({"status": status} if status else {}))
 
 
 def make_revision(
@@ -69,7 +69,7 @@ def make_revision(
         "template": {"spec": {}},
     }
     name = f"{NAME}-{number:08d}"
-    found = observed.read_revision(
+    found = reading.read_revision(
         {
             "metadata": {"name": name, "uid": f"uid-{number}", "resourceVersion": "1"},
             "spec": body | (filled or {}),
@@ -181,8 +181,9 @@ def picture(
         class_problem="",
         revisions=revisions,
         deployments=deployments or {},
-        pods=tuple(observed.read_pod(pod) for pod in pods),
+        pods=tuple(reading.read_pod(pod) for pod in pods),
         jobs={},
+        claim=None,
         selected=selected.name if selected is not None else None,
         live={},
     )
@@ -190,5 +191,4 @@ def picture(
 
 def cast(seen: observed.Observed, target: observed.Revision) -> standing.Standing:
     """Return who stands where, with as many replicas as the ChatModel asks for."""
-    assert seen.chatmodel.spec is not None
-    return standing.stand(seen, target, seen.chatmodel.spec.replicas)
+    return standing.stand(seen, target)

@@ -2,14 +2,15 @@
 
 It speaks `chatmodel_operator.cluster.Cluster`'s methods, keeps raw objects, and plays Deployment
 controller, Job controller and kubelet one step at a time. Time moves only when told. Model ids
-steer pods: load-fail, crash, oom, not-found, bad-verify, never-ready, dies-in-bake, hub-down.
+steer pods: load-fail, crash, oom, not-found, bad-verify, never-ready, dies-in-bake, hub-down,
+gguf, huge, giant. `room` is how many serving pods the only node takes.
 """
 
 import datetime
 import json
 from typing import Any
 
-from chatmodel_operator import cluster, errors, names, observed, rollout
+from chatmodel_operator import cluster, errors, names, observed, reading, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.observed import format_time
 
@@ -33,7 +34,8 @@ class Killed(Exception):
 class World:
     """One namespace with one ChatModel."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
         self.seconds = 0.0
         self.objects: dict[tuple[str, str], Raw] = {}
         self.pods: dict[str, Raw] = {}
@@ -62,6 +64,34 @@ class World:
         meta.setdefault("annotations", {})[key] = value
         self.say(f"user: {key}={value}")
 
+    def lose(self, kind: str, name: str) -> None:
+        """Lose an object."""
+        self.objects.pop((kind, name), None)
+        self.say(f"lost: {kind} {name}")
+
+    def lose_serving_revision(self) -> None:
+        """Lose the revision that has the traffic."""
+        self.lose("ChatModelRevision", self.selected())
+
+    def selected(self) -> str:
+        """Return the revision that has the traffic."""
+        selector = self.objects["Service", "triage"]["spec"]["selector"]
+        return str(selector[names.LABEL_REVISION])
+
+    def next_death(self) -> float | None:
+        """Return when a pod of a model that dies in its bake does so; None when none will."""
+        revision = self.objects.get(("ChatModelRevision", self._selected_or_none()))
+        if revision is None or "dies-in-bake" not in json.dumps(revision["spec"]["source"]):
+            return None
+        since = observed.parse_time(revision["status"].get("servingAt"))
+        alive = any('"running"' in json.dumps(p["status"]) for p in self.pods.values())
+        if since is None or not alive:
+            return None
+        return max((since - START).total_seconds() + 6, self.seconds + 1)
+
+    def _selected_or_none(self) -> str:
+        return self.selected() if ("Service", "triage") in self.objects else "none"
+
     def say(self, text: str) -> None:
         """Add a line to the film."""
         self.log.append(f"{self.seconds:5.0f} s  {text}")
@@ -81,7 +111,7 @@ class World:
             "spec": CLASS.dump(),
         }
         pods = json.loads(json.dumps(list(self.pods.values())))
-        return cluster._picture(observed.read_chatmodel(raw), live, pods, [item])
+        return reading.read_picture(reading.read_chatmodel(raw), live, pods, [item])
 
     async def create(self, manifest: Raw) -> bool:
         key = (manifest["kind"], manifest["metadata"]["name"])
@@ -118,6 +148,8 @@ class World:
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         with self._write(f"delete {kind} {name}"):
             self.objects.pop((kind, name), None)
+            for pod in [n for n, p in self.pods.items() if p["metadata"]["labels"]["of"] == name]:
+                del self.pods[pod]
 
     async def patch_status(self, chatmodel: Any, status: Raw) -> bool:
         there = self.objects["ChatModel", chatmodel.name]
@@ -162,6 +194,9 @@ class World:
         meta["resourceVersion"] = str(self.version)
         there.update(body)
         there["metadata"] = meta
+        if key[0] == "PersistentVolumeClaim":
+            storage = body["spec"]["resources"]["requests"]["storage"]
+            there["status"] = {"phase": "Bound", "capacity": {"storage": storage}}
 
     def _merge(self, there: Raw, part: str, body: Raw) -> None:
         self.version += 1
@@ -199,11 +234,18 @@ class World:
         return False
 
     def _step_job(self, name: str, body: Raw) -> bool:
-        if any(p["metadata"]["labels"].get("of") == name for p in self.pods.values()):
-            return False
         if body["status"]:
             return False
-        self._make_pod(f"{name}-pod", name, body["spec"]["template"])
+        pod = next((p for p in self.pods.values() if p["metadata"]["labels"]["of"] == name), None)
+        if pod is None:
+            self._make_pod(f"{name}-pod", name, body["spec"]["template"])
+            return True
+        if not pod["status"]:
+            return False
+        code = pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+        kind = "Complete" if code == 0 else "Failed"
+        done = {"type": kind, "status": "True", "lastTransitionTime": format_time(self.now())}
+        body["status"] = {"conditions": [done]}
         return True
 
     def _make_pod(self, name: str, owner: str, template: Raw) -> None:
@@ -220,10 +262,17 @@ class World:
         env = pod["spec"]["containers"][0]["env"]
         config = json.loads(next(e["value"] for e in env if e["name"] == names.ENV_CONFIG))
         model = str(config.get("modelID"))
+        if config["command"] == "serve" and (found := self._place(pod)) is not None:
+            return found
+        status = pod["status"]
         if status and not self._dies(pod, config, model):
             return False
         if config["command"] == "inspect":
             pod["status"] = _inspected(model)
+        elif config["command"] == "stage":
+            ended = {"exitCode": 0, "message": "{}"}
+            entry = {"name": names.CONTAINER_STAGE, "state": {"terminated": ended}}
+            pod["status"] = {"containerStatuses": [entry]}
         elif any(word in model for word in ENDINGS) or status:
             word = next((w for w in ENDINGS if w in model), "oom")
             pod["status"] = _ended(*ENDINGS[word], format_time(self.now()))
@@ -231,9 +280,29 @@ class World:
             pod["status"] = _running("never-ready" not in model)
         return True
 
+    def _place(self, pod: Raw) -> bool | None:
+        """Put a pod on the node; None when it is there, else whether its status changed."""
+        if self.room is None or pod.get("placed"):
+            return None
+        fits = "giant" not in json.dumps(pod["spec"])
+        if fits and sum(bool(p.get("placed")) for p in self.pods.values()) < self.room:
+            pod["placed"], pod["status"] = True, {}
+            return None
+        if pod["status"]:
+            return False
+        unplaced = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient cpu.",
+            "lastTransitionTime": format_time(self.now()),
+        }
+        pod["status"] = {"conditions": [unplaced]}
+        return True
+
     def _dies(self, pod: Raw, config: Raw, model: str) -> bool:
         """Say whether a pod that serves breaks down now: some seconds into the bake."""
-        revision = self.objects["ChatModelRevision", config["revision"]]
+        revision = self.objects.get(("ChatModelRevision", config["revision"]), {"status": {}})
         since = revision["status"].get("servingAt")
         alive = "state" not in json.dumps(pod["status"]) or '"running"' in json.dumps(pod["status"])
         return (
@@ -281,7 +350,9 @@ def _inspected(model: str) -> Raw:
     elif "hub-down" in model:
         ended = {"exitCode": 75, "message": '{"reason": "HubUnavailable", "message": "503"}'}
     else:
-        found = {"commit": COMMIT, "totalBytes": 9, "weightBytes": 8, "formats": ["safetensors"]}
+        weights = 10**12 if "huge" in model else 8
+        formats = ["gguf"] if "gguf" in model else ["safetensors"]
+        found = {"commit": COMMIT, "totalBytes": 9, "weightBytes": weights, "formats": formats}
         text = json.dumps(found | {"chatTemplate": True, "thinking": False})
         ended = {"exitCode": 0, "message": text}
     entry = {"name": names.CONTAINER_INSPECT, "state": {"terminated": ended}}

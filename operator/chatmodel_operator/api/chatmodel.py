@@ -11,13 +11,21 @@ KIND = "ChatModel"
 QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 
 Mode = Literal["mock", "qwen", "Qwen3-4B-Thinking-2507", "huggingface"]
+Engine = Literal["Auto", "Transformers", "OpenVINO", "VLLM"]
+Quantization = Literal["None", "Int8", "Int4"]
+CacheStrategy = Literal["Ephemeral", "Persistent", "Embedded"]
+# A DNS-1123 subdomain, as Kubernetes names most objects.
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class SecretKeyRef(Body):
     """A key of a Secret in the ChatModel's own namespace."""
 
     name: str = pydantic.Field(
-        min_length=1, max_length=253, description="Name of a Secret in the same namespace."
+        min_length=1,
+        max_length=253,
+        pattern=OBJECT_NAME,
+        description="Name of a Secret in the same namespace.",
     )
     key: str = pydantic.Field(
         default="HF_TOKEN",
@@ -42,7 +50,8 @@ class Model(Body):
     revision: str = pydantic.Field(
         default="main",
         max_length=200,
-        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$",
+        # Names between single slashes; none of them begins with a dot.
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)*$",
         description=(
             "Commit, tag or branch. Resolved once per ChatModelRevision to a 40-hex commit, which"
             " is recorded; write a commit to follow a branch that moved. Default: main."
@@ -80,9 +89,127 @@ class Generation(Body):
     )
 
 
+_CLAIM_FIELDS = ("size", "storageClassName", "accessMode", "reclaimPolicy")
+_BOTH_PERSISTENT = "self.strategy != 'Persistent' || oldSelf.strategy != 'Persistent'"
+
+
+class Cache(Body):
+    """Where staged weights are kept."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=cel(
+            (
+                "self.strategy == 'Persistent' || !("
+                + " || ".join(f"has(self.{name})" for name in _CLAIM_FIELDS)
+                + ")",
+                "size, storageClassName, accessMode and reclaimPolicy are for strategy Persistent",
+            ),
+            *(
+                (
+                    f"{_BOTH_PERSISTENT} || (has(self.{name}) == has(oldSelf.{name})"
+                    f" && (!has(self.{name}) || self.{name} == oldSelf.{name}))",
+                    f"{name} is immutable while the strategy is Persistent",
+                )
+                for name in ("storageClassName", "accessMode")
+            ),
+            (
+                f"{_BOTH_PERSISTENT} || !has(oldSelf.size) || (has(self.size)"
+                " && quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0)",
+                "size can grow, not shrink",
+            ),
+        )
+    )
+
+    strategy: CacheStrategy = pydantic.Field(
+        default="Ephemeral",
+        description=(
+            "Ephemeral: each pod downloads into its own volume. Persistent: one Job downloads into"
+            " a PersistentVolumeClaim that the pods read. Embedded: the model is inside a runtime"
+            " image the administrator named. Default: Ephemeral."
+        ),
+    )
+    size: str | None = pydantic.Field(
+        default=None,
+        max_length=20,
+        pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$",
+        description="Size of the claim; it may grow. Default: three copies of the first model.",
+    )
+    storage_class_name: str | None = pydantic.Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=OBJECT_NAME,
+        description="StorageClass of the claim. Default: the cluster's default class.",
+    )
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = pydantic.Field(
+        default=None,
+        description=(
+            "ReadWriteOnce keeps all pods on one node; ReadWriteMany needs a StorageClass that"
+            " shares volumes between nodes. Default: ReadWriteOnce."
+        ),
+    )
+    reclaim_policy: Literal["Delete", "Retain"] | None = pydantic.Field(
+        default=None,
+        description=(
+            "What becomes of the claim with the ChatModel: Delete, or Retain for a later ChatModel"
+            " of the same name. Default: Delete."
+        ),
+    )
+
+
 class Rollout(Body):
     """How one revision replaces another."""
 
+    strategy: Literal["Auto", "Surge", "Recreate"] = pydantic.Field(
+        default="Auto",
+        description=(
+            "Surge: the new revision starts beside the serving one. Recreate: the serving one"
+            " stops first. Auto: as Surge, and as Recreate when the scheduler finds no room for"
+            " both. Default: Auto."
+        ),
+    )
+    failure_policy: Literal["Rollback", "Hold"] = pydantic.Field(
+        default="Rollback",
+        description=(
+            "When a revision turns out bad under traffic: Rollback to the last good one, or Hold"
+            " traffic where it is and say so. Before it has traffic, both withdraw it."
+            " Default: Rollback."
+        ),
+    )
+    paused: bool = pydantic.Field(
+        default=False,
+        description=(
+            "Take no step forward: no new candidate, no switch, no retirement. Scaling, repair and"
+            " going back still happen. Default: false."
+        ),
+    )
+    pinned_revision: str | None = pydantic.Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=OBJECT_NAME,
+        description=(
+            "Rollback by hand: the name of a Verified ChatModelRevision of this ChatModel that"
+            " shall serve, whatever the rest of spec says."
+        ),
+    )
+    restart_token: str | None = pydantic.Field(
+        default=None,
+        max_length=253,
+        description=(
+            "Any text; another one starts the same model anew, as a new revision with the same"
+            " commit."
+        ),
+    )
+    capacity_wait_seconds: int = pydantic.Field(
+        default=20,
+        ge=1,
+        le=3600,
+        description=(
+            "With Auto: seconds the scheduler must have found no room before the serving pods"
+            " make room. Default: 20."
+        ),
+    )
     progress_deadline_seconds: int | None = pydantic.Field(
         default=None,
         ge=10,
@@ -154,7 +281,13 @@ class ChatModelSpec(Body):
                 "self.mode != 'huggingface' || (has(self.model) && has(self.model.id))",
                 "model.id is required for mode huggingface, as in"
                 " model: {id: HuggingFaceTB/SmolLM2-135M-Instruct}",
-            )
+            ),
+            (
+                "!has(self.engine) || self.engine != 'Transformers' || !has(self.quantization)"
+                " || self.quantization == 'None'",
+                "engine Transformers serves unquantized weights: set quantization None,"
+                " or engine OpenVINO",
+            ),
         )
     )
 
@@ -166,9 +299,25 @@ class ChatModelSpec(Body):
         )
     )
     model: Model = pydantic.Field(default_factory=Model, description="Which model of the hub.")
+    engine: Engine = pydantic.Field(
+        default="Auto",
+        description=(
+            "What runs the model: Transformers and VLLM load safetensors, OpenVINO a published IR"
+            " or a GGUF file. Auto takes what fits formats and class. Default: Auto."
+        ),
+    )
+    quantization: Quantization = pydantic.Field(
+        default="None",
+        description="Picks a published file of that kind; nothing is converted. Default: None.",
+    )
+    cache: Cache = pydantic.Field(
+        default_factory=Cache, description="Where staged weights are kept."
+    )
     instance_class_name: str | None = pydantic.Field(
         default=None,
+        min_length=1,
         max_length=253,
+        pattern=OBJECT_NAME,
         description=(
             "Size of the pods: the name of an InstanceClass. Read when a revision is created."
             " Default: the class annotated as default."
@@ -214,6 +363,9 @@ class ModelStatus(Body):
     commit: str | None = pydantic.Field(default=None, description="The commit it resolved to.")
     total_bytes: int | None = pydantic.Field(default=None, description="Bytes to download.")
     weight_bytes: int | None = pydantic.Field(default=None, description="Bytes of the weights.")
+    required_memory: int | None = pydantic.Field(
+        default=None, description="Least bytes of memory a pod needs to serve it."
+    )
 
 
 class Download(Body):
@@ -232,6 +384,36 @@ class LastFailure(Body):
     time: Timestamp = pydantic.Field(description="When the verdict fell.")
 
 
+class LastRollout(Body):
+    """How the newest move of traffic went."""
+
+    source: str | None = pydantic.Field(
+        default=None, alias="from", description="The revision that served before, if any."
+    )
+    to: str = pydantic.Field(description="The revision that was rolled out.")
+    result: Literal["Progressing", "Succeeded", "Failed"] = pydantic.Field(
+        description="Progressing, Succeeded (verified after its bake) or Failed."
+    )
+    seconds: int | None = pydantic.Field(
+        default=None, description="Seconds from the start of the attempt to the traffic."
+    )
+    outage_seconds: int | None = pydantic.Field(
+        default=None,
+        description="Seconds nothing could answer, when the serving pods had to make room.",
+    )
+
+
+class Cost(Body):
+    """What the serving pods cost by the price of their InstanceClass."""
+
+    hourly: str = pydantic.Field(description="An hour of all serving pods.")
+    monthly: str = pydantic.Field(description="730 hours of them.")
+    storage_monthly: str | None = pydantic.Field(
+        default=None, description="A month of the claim, when the administrator set a price."
+    )
+    currency: str = pydantic.Field(description="ISO 4217 code.")
+
+
 class ChatModelStatus(Body):
     """What serves, what was asked for, and why they differ."""
 
@@ -240,7 +422,10 @@ class ChatModelStatus(Body):
     )
     conditions: list[Condition] | None = pydantic.Field(
         default=None,
-        description="Ready, Available, Progressing; Degraded and Stalled only while true.",
+        description=(
+            "Ready, Available, Progressing, ModelCached where a cache exists; Degraded and Stalled"
+            " only while true."
+        ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     serving: RevisionRef | None = pydantic.Field(
@@ -269,4 +454,13 @@ class ChatModelStatus(Body):
     )
     last_failure: LastFailure | None = pydantic.Field(
         default=None, description="The last revision that was found bad, and why."
+    )
+    rollback_revision: str | None = pydantic.Field(
+        default=None, description="The last good revision, which a rollback would go to."
+    )
+    last_rollout: LastRollout | None = pydantic.Field(
+        default=None, description="How the newest rollout went."
+    )
+    cost: Cost | None = pydantic.Field(
+        default=None, description="What the serving pods cost; absent without a price."
     )

@@ -9,10 +9,13 @@ import pydantic
 
 from chatmodel_operator.api.chatmodel import (
     Auth,
+    CacheStrategy,
     Download,
+    Engine,
     Generation,
     Mode,
     PatientContext,
+    Quantization,
     SecretKeyRef,
 )
 from chatmodel_operator.api.fields import FREE_FORM, IMMUTABLE, Body, Timestamp, cel
@@ -35,8 +38,18 @@ class Source(Body):
     model_revision: str | None = pydantic.Field(
         default=None, description="Commit, tag or branch that was asked for."
     )
+    engine: Engine = pydantic.Field(default="Auto", description="The engine asked for.")
+    quantization: Quantization = pydantic.Field(
+        default="None", description="The quantization asked for."
+    )
+    cache_strategy: CacheStrategy = pydantic.Field(
+        default="Ephemeral", description="Where its weights are kept."
+    )
+    restart_token: str | None = pydantic.Field(
+        default=None, description="The rollout.restartToken it was started for."
+    )
     token_secret_ref: SecretKeyRef | None = pydantic.Field(
-        default=None, description="Where the hub token is found."
+        default=None, description="Where the hub token is found, where pods fetch by themselves."
     )
     instance_class_name: str | None = pydantic.Field(
         default=None, description="The class that was asked for; none means the default."
@@ -102,7 +115,7 @@ class ChatModelRevisionSpec(Body):
     inspection: Inspection | None = pydantic.Field(
         default=None, description="What the hub says about the model."
     )
-    engine: Literal["Mock", "Transformers"] | None = pydantic.Field(
+    engine: Literal["Mock", "Transformers", "OpenVINO", "VLLM"] | None = pydantic.Field(
         default=None, description="The engine that serves it."
     )
     template: FreeForm | None = pydantic.Field(
@@ -124,6 +137,15 @@ class Verification(Body):
     seconds: float | None = pydantic.Field(default=None, description="Seconds it took.")
 
 
+class Staged(Body):
+    """Where and when the weights were put completely, and verified."""
+
+    time: Timestamp = pydantic.Field(description="When the stage Job had finished.")
+    claim_uid: str = pydantic.Field(
+        alias="claimUID", description="UID of the claim they are on: a new claim is empty."
+    )
+
+
 class ChatModelRevisionStatus(Body):
     """The verdict and the receipt. A time that is absent has not come, or was taken back."""
 
@@ -143,11 +165,26 @@ class ChatModelRevisionStatus(Body):
     progress_at: Timestamp | None = pydantic.Field(
         default=None, description="When a step was last left, or bytes last moved."
     )
+    staged: Staged | None = pydantic.Field(
+        default=None, description="Its weights on the claim, with cache strategy Persistent."
+    )
+    swap_started_at: Timestamp | None = pydantic.Field(
+        default=None, description="Since when the serving pods make room for it."
+    )
+    room_made_at: Timestamp | None = pydantic.Field(
+        default=None, description="When the last serving pod had stopped."
+    )
+    swap_undone_at: Timestamp | None = pydantic.Field(
+        default=None, description="When the serving pods got their room back; no second swap."
+    )
     answered_at: Timestamp | None = pydantic.Field(
         default=None, description="When a pod answered the operator's request rightly."
     )
     serving_at: Timestamp | None = pydantic.Field(
         default=None, description="When traffic was sent to it."
+    )
+    replaced: str | None = pydantic.Field(
+        default=None, description="The revision that had the traffic before it."
     )
     verified_at: Timestamp | None = pydantic.Field(
         default=None, description="When it had stood its bake; the newest is the last good."
@@ -158,6 +195,9 @@ class ChatModelRevisionStatus(Body):
     )
     seconds: int | None = pydantic.Field(
         default=None, description="Seconds from the start of the attempt to the traffic."
+    )
+    outage_seconds: int | None = pydantic.Field(
+        default=None, description="Seconds from the start of a swap to the traffic."
     )
     verification: Verification | None = pydantic.Field(
         default=None, description="The operator's own requests to it."

@@ -9,11 +9,12 @@ from chatmodel_operator.api.fields import Body, Timestamp
 READY = "Ready"
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
+MODEL_CACHED = "ModelCached"
 DEGRADED = "Degraded"
 STALLED = "Stalled"
 
 # Abnormal-true conditions are absent while false, as kstatus asks.
-ORDER = (READY, AVAILABLE, PROGRESSING, DEGRADED, STALLED)
+ORDER = (READY, AVAILABLE, PROGRESSING, MODEL_CACHED, DEGRADED, STALLED)
 
 
 class Condition(Body):

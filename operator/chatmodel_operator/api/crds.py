@@ -82,12 +82,17 @@ KINDS = (
             Column("Pods", ".status.pods"),
             AGE,
             Column("Available", '.status.conditions[?(@.type=="Available")].status', priority=1),
+            Column("Cache", ".spec.cache.strategy", priority=1),
             Column("Class", ".spec.instanceClassName", priority=1),
+            Column("$/h", ".status.cost.hourly", priority=1),
             Column("Message", ready("message"), priority=1),
         ),
         extras=NAME_RULE,
         version_extras={
-            "selectableFields": [{"jsonPath": ".spec.mode"}, {"jsonPath": ".spec.model.id"}]
+            "selectableFields": [
+                {"jsonPath": path}
+                for path in (".spec.mode", ".spec.model.id", ".spec.instanceClassName")
+            ]
         },
         subresources={
             "scale": {
@@ -116,6 +121,7 @@ KINDS = (
             Column("Verdict", ".status.verdict"),
             Column("Reason", ".status.reason"),
             Column("Seconds", ".status.seconds", "integer"),
+            Column("Outage", ".status.outageSeconds", "integer"),
             AGE,
             Column("Commit", ".spec.commit", priority=1),
             Column("Message", ".status.message", priority=1),
@@ -132,6 +138,7 @@ KINDS = (
         columns=(
             Column("CPU", ".spec.resources.requests.cpu"),
             Column("Memory", ".spec.resources.limits.memory"),
+            Column("GPU", ".spec.accelerator.count", "integer"),
             Column("$/h", ".spec.price.hourly"),
             AGE,
         ),

@@ -26,6 +26,8 @@ class Reason(enum.StrEnum):
 
     Pending = "Pending"
     Inspecting = "Inspecting"
+    Staging = "Staging"
+    Staged = "Staged"
     Downloading = "Downloading"
     Starting = "Starting"
     Verifying = "Verifying"
@@ -33,12 +35,17 @@ class Reason(enum.StrEnum):
     Switching = "Switching"
     Baking = "Baking"
     Serving = "Serving"
+    Pinned = "Pinned"
+    Paused = "Paused"
+    Held = "Held"
+    MakingRoom = "MakingRoom"
     Stopped = "Stopped"
     NothingServes = "NothingServes"
     PartiallyAvailable = "PartiallyAvailable"
     RollingBack = "RollingBack"
     RolledBack = "RolledBack"
     RollbackFailed = "RollbackFailed"
+    RollbackUnavailable = "RollbackUnavailable"
     NoPreviousRevision = "NoPreviousRevision"
     ModelNotFound = "ModelNotFound"
     RevisionNotFound = "RevisionNotFound"
@@ -47,6 +54,7 @@ class Reason(enum.StrEnum):
     ChatTemplateMissing = "ChatTemplateMissing"
     EngineUnsupported = "EngineUnsupported"
     ModelLoadFailed = "ModelLoadFailed"
+    InsufficientMemory = "InsufficientMemory"
     OOMKilled = "OOMKilled"
     CrashLooping = "CrashLooping"
     ReadinessLost = "ReadinessLost"
@@ -61,13 +69,22 @@ class Reason(enum.StrEnum):
     InsufficientStorage = "InsufficientStorage"
     CacheMissing = "CacheMissing"
     ApiKeyMissing = "ApiKeyMissing"
+    FetchInterrupted = "FetchInterrupted"
+    WaitingForVolume = "WaitingForVolume"
+    StorageClassMissing = "StorageClassMissing"
+    SecretNotFound = "SecretNotFound"
+    SecretKeyMissing = "SecretKeyMissing"
+    EmbeddedImageMissing = "EmbeddedImageMissing"
+    NodeLost = "NodeLost"
     Unschedulable = "Unschedulable"
+    SwapNeedsPersistentCache = "SwapNeedsPersistentCache"
     QuotaExceeded = "QuotaExceeded"
     RegistryUnavailable = "RegistryUnavailable"
     VerificationUnreachable = "VerificationUnreachable"
     InstanceClassNotFound = "InstanceClassNotFound"
     InvalidSpec = "InvalidSpec"
     NameConflict = "NameConflict"
+    WaitingForCleanup = "WaitingForCleanup"
     AdmissionDenied = "AdmissionDenied"
     PermissionDenied = "PermissionDenied"
 
@@ -94,6 +111,8 @@ _S, _B, _C, _E, _O = (
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.Pending: Explanation(_S, "The object was seen; nothing is known yet.", _WAIT),
     Reason.Inspecting: Explanation(_S, "The hub is asked for commit, files and sizes.", _WAIT),
+    Reason.Staging: Explanation(_S, "The weights are being put on the claim.", _WAIT),
+    Reason.Staged: Explanation(_S, "The weights are complete and verified.", "Nothing."),
     Reason.Downloading: Explanation(_S, "The candidate's weights are on their way.", _WAIT),
     Reason.Starting: Explanation(_S, "A pod starts or loads the model.", _WAIT),
     Reason.Verifying: Explanation(_S, "The operator asks the candidate a real question.", _WAIT),
@@ -103,6 +122,22 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         _S, "The new revision has the traffic and is watched; the old pods are warm.", _WAIT
     ),
     Reason.Serving: Explanation(_S, "What was asked for serves.", "Nothing."),
+    Reason.Pinned: Explanation(
+        _S,
+        "The revision of rollout.pinnedRevision serves, whatever the rest of spec says.",
+        "Remove rollout.pinnedRevision to follow spec again.",
+    ),
+    Reason.Paused: Explanation(
+        _S, "spec.rollout.paused holds the rollout where it is.", "Set rollout.paused to false."
+    ),
+    Reason.Held: Explanation(
+        _S,
+        "The revision was found bad under traffic, and rollout.failurePolicy is Hold.",
+        "Write another model, or set rollout.failurePolicy to Rollback.",
+    ),
+    Reason.MakingRoom: Explanation(
+        _S, "The serving pods stop so that the candidate finds room; nothing answers.", _WAIT
+    ),
     Reason.Stopped: Explanation(_S, "spec.replicas is 0.", "Set spec.replicas to serve again."),
     Reason.NothingServes: Explanation(_S, "No revision has had the traffic yet.", _WAIT),
     Reason.PartiallyAvailable: Explanation(
@@ -118,6 +153,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         _S,
         "The target was bad and the last good revision does not come back either.",
         "Read the message; the last good revision serves as soon as its pods are Ready.",
+    ),
+    Reason.RollbackUnavailable: Explanation(
+        _S,
+        "spec.rollout.pinnedRevision names no Verified revision; nothing is changed.",
+        "Name one that `kubectl get chatmodelrevisions` shows as Verified.",
     ),
     Reason.NoPreviousRevision: Explanation(
         _S, "The target was bad and nothing good has ever served.", _EDIT
@@ -138,6 +178,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.EngineUnsupported: Explanation(_B, "No engine loads this kind of model.", _EDIT),
     Reason.ModelLoadFailed: Explanation(
         _B, "The files are whole, but the model does not load.", _EDIT
+    ),
+    Reason.InsufficientMemory: Explanation(
+        _B,
+        "The model needs more memory than its class allows; no pod was started.",
+        "Name a larger instanceClassName, or a smaller model.",
     ),
     Reason.OOMKilled: Explanation(
         _B,
@@ -183,6 +228,36 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ApiKeyMissing: Explanation(
         _E, "The Secret with the API key is not there.", "Nothing; the operator creates it."
     ),
+    Reason.FetchInterrupted: Explanation(
+        _E, "The Job that fetches the weights was interrupted.", "Nothing; it runs again."
+    ),
+    Reason.WaitingForVolume: Explanation(
+        _E, "The claim is not bound, or its volume not attached.", "See the claim's events."
+    ),
+    Reason.StorageClassMissing: Explanation(
+        _E,
+        "There is no such StorageClass.",
+        "Have it created, or make the ChatModel anew with another cache.storageClassName.",
+    ),
+    Reason.SecretNotFound: Explanation(
+        _E, "A Secret that a pod needs is not there.", "Create the Secret named in the message."
+    ),
+    Reason.SecretKeyMissing: Explanation(
+        _E, "The Secret has no such key.", "Add the key named in the message."
+    ),
+    Reason.EmbeddedImageMissing: Explanation(
+        _E,
+        "The administrator has named no image with this model and commit inside.",
+        "Have it added to embedded in the operator's settings, or use another cache.strategy.",
+    ),
+    Reason.NodeLost: Explanation(
+        _E, "The node of a pod does not answer.", "Nothing; the pod is replaced."
+    ),
+    Reason.SwapNeedsPersistentCache: Explanation(
+        _E,
+        "There is no room for a second copy, and the old weights would be lost with its pod.",
+        "Add room, use cache.strategy Persistent, or set rollout.strategy to Recreate.",
+    ),
     Reason.Unschedulable: Explanation(
         _E, "No node has room for the pod.", "Add a node, or name a smaller instanceClassName."
     ),
@@ -205,6 +280,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NameConflict: Explanation(
         _O, "An object that is not ours has a name we need.", "Rename one of the two."
+    ),
+    Reason.WaitingForCleanup: Explanation(
+        _O, "A name is still held by what an earlier ChatModel of that name left.", _WAIT
     ),
     Reason.AdmissionDenied: Explanation(
         _O, "The API server refused one of our objects.", "Read its words in the message."

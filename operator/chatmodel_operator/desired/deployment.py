@@ -1,5 +1,7 @@
 """The Deployment of one revision: candidate, serving, or kept at zero replicas."""
 
+import json
+
 from chatmodel_operator import names
 from chatmodel_operator.desired.metadata import Manifest, build_metadata
 from chatmodel_operator.observed import ChatModel, Revision
@@ -33,5 +35,6 @@ def _receipt(revision: Revision) -> dict[str, str]:
         names.ANNOTATION_COMMIT: revision.spec.commit,
         names.ANNOTATION_VERDICT: revision.status.verdict,
         names.ANNOTATION_VERIFIED_AT: revision.status.verified_at,
+        names.ANNOTATION_SOURCE: json.dumps(revision.spec.source.dump(), sort_keys=True),
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -7,28 +7,36 @@ only.
 import json
 from typing import Any
 
-from chatmodel_operator import names
-from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec, Source
+from chatmodel_operator import names, resolution
+from chatmodel_operator.api.chatmodel import SecretKeyRef
+from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec
 from chatmodel_operator.desired.metadata import Manifest
-from chatmodel_operator.settings import Settings
+from chatmodel_operator.settings import Embedded, Settings
 
 USER = 10001
 FETCH_RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},
     "limits": {"memory": "512Mi"},
 }
+DEFAULT_CONCURRENT_REQUESTS = 8
 # Room beside the weights for manifests and a file system's own blocks.
 SPARE_BYTES = 64 * 1024 * 1024
 
 
-def engine_of(source: Source) -> str:
-    """Return the engine that serves a source."""
-    return "Mock" if source.mode == "mock" else "Transformers"
+def image_of(spec: ChatModelRevisionSpec, settings: Settings) -> str:
+    """Return the runtime image of a revision: the engine's, or the one with the model inside."""
+    if spec.source.cache_strategy == "Embedded" and spec.source.mode != "mock":
+        entry = resolution.find_embedded(spec.source, settings)
+        assert isinstance(entry, Embedded)
+        return entry.image
+    image = settings.images.of(str(spec.engine))
+    assert image is not None
+    return image
 
 
-def image_of(engine: str, settings: Settings) -> str:
-    """Return the runtime image of an engine."""
-    return settings.images.mock if engine == "Mock" else settings.images.transformers
+def fetch_image(settings: Settings) -> str:
+    """Return the image of the Jobs that inspect and stage: it needs no engine."""
+    return settings.images.mock
 
 
 def build_template(
@@ -44,15 +52,38 @@ def build_template(
     if spec.source.auth.mode == "ApiKey":
         secret = {"secretName": names.api_key_secret(chatmodel), "optional": True}
         pod["volumes"].append({"name": "api-keys", "secret": secret})
-    if spec.inspection is not None:
+    labels = names.child_labels(chatmodel, revision, names.ROLE_SERVE)
+    if _is_on_claim(spec):
+        pod |= claim_placement(chatmodel)
+        pod["volumes"].append(claim_volume(chatmodel, read_only=True))
+        labels[names.LABEL_CLAIM] = names.models_claim(chatmodel)
+    elif spec.inspection is not None:
         size = spec.inspection.total_bytes * 11 // 10 + SPARE_BYTES
         pod["volumes"].append({"name": "models", "emptyDir": {"sizeLimit": str(size)}})
-        pod["volumes"] += hub_token_volumes(spec.source)
+        pod["volumes"] += hub_token_volumes(spec.source.token_secret_ref)
         pod["initContainers"] = [_stage(chatmodel, revision, spec, settings)]
-    return {
-        "metadata": {"labels": names.child_labels(chatmodel, revision, names.ROLE_SERVE)},
-        "spec": pod,
-    }
+    return {"metadata": {"labels": labels}, "spec": pod}
+
+
+def _is_on_claim(spec: ChatModelRevisionSpec) -> bool:
+    return spec.source.cache_strategy == "Persistent" and spec.inspection is not None
+
+
+def claim_volume(chatmodel: str, *, read_only: bool) -> Manifest:
+    """Return the volume with the staged models."""
+    claim = {"claimName": names.models_claim(chatmodel), "readOnly": read_only}
+    return {"name": "models", "persistentVolumeClaim": claim}
+
+
+def claim_placement(chatmodel: str) -> Manifest:
+    """Return what keeps all pods of one claim on one node, as ReadWriteOnce asks.
+
+    The first pod of all matches its own rule, which the scheduler lets pass.
+    """
+    labels = {names.LABEL_CLAIM: names.models_claim(chatmodel)}
+    term = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+    rule = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    return {"affinity": {"podAffinity": rule}}
 
 
 def build_pod(chatmodel: str, settings: Settings) -> Manifest:
@@ -90,16 +121,14 @@ def build_container(name: str, image: str, config: Manifest, settings: Settings)
     }
 
 
-def hub_config(source: Source, settings: Settings) -> Manifest:
+def hub_config(ref: SecretKeyRef | None, settings: Settings) -> Manifest:
     """Return how a fetching container finds the hub and its token."""
-    ref = source.token_secret_ref
     token_file = f"{names.HUB_TOKEN_DIR}/{ref.key}" if ref is not None else None
     return {"endpoint": settings.hub.endpoint, "tokenFile": token_file}
 
 
-def hub_token_volumes(source: Source) -> list[Manifest]:
+def hub_token_volumes(ref: SecretKeyRef | None) -> list[Manifest]:
     """Return the volume with the hub token, if there is one."""
-    ref = source.token_secret_ref
     if ref is None:
         return []
     items = [{"key": ref.key, "path": ref.key}]
@@ -107,9 +136,9 @@ def hub_token_volumes(source: Source) -> list[Manifest]:
     return [{"name": "hub-token", "secret": secret}]
 
 
-def hub_token_mounts(source: Source) -> list[Manifest]:
+def hub_token_mounts(ref: SecretKeyRef | None) -> list[Manifest]:
     """Return the mount of the hub token, for containers that call the hub only."""
-    if source.token_secret_ref is None:
+    if ref is None:
         return []
     return [{"name": "hub-token", "mountPath": names.HUB_TOKEN_DIR, "readOnly": True}]
 
@@ -124,13 +153,13 @@ def _stage(
         "modelID": spec.source.model_id,
         "commit": spec.commit,
         "modelsRoot": names.MODELS_ROOT,
-        "hub": hub_config(spec.source, settings),
+        "hub": hub_config(spec.source.token_secret_ref, settings),
     }
-    image = image_of(str(spec.engine), settings)
+    image = image_of(spec, settings)
     container = build_container(names.CONTAINER_STAGE, image, config, settings)
     container["resources"] = FETCH_RESOURCES
     container["volumeMounts"].append({"name": "models", "mountPath": names.MODELS_ROOT})
-    container["volumeMounts"] += hub_token_mounts(spec.source)
+    container["volumeMounts"] += hub_token_mounts(spec.source.token_secret_ref)
     return container
 
 
@@ -139,11 +168,11 @@ def _serve(
 ) -> Manifest:
     assert spec.instance_class is not None
     source = spec.source
-    image = image_of(str(spec.engine), settings)
+    image = image_of(spec, settings)
     config = _serve_config(chatmodel, revision, spec, settings)
     container = build_container(names.CONTAINER_SERVE, image, config, settings)
     container["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})
-    container["resources"] = spec.instance_class.resources.dump()
+    container["resources"] = spec.instance_class.pod_resources()
     container["ports"] = [
         {"name": names.PUBLIC_PORT_NAME, "containerPort": names.PUBLIC_PORT, "protocol": "TCP"},
         {
@@ -165,7 +194,8 @@ def _serve(
 def _serve_config(
     chatmodel: str, revision: str, spec: ChatModelRevisionSpec, settings: Settings
 ) -> dict[str, Any]:
-    source, timings = spec.source, settings.timings
+    source, timings, size = spec.source, settings.timings, spec.instance_class
+    assert size is not None
     staged = source.model_id is not None and spec.commit is not None
     context = {"source": source.patient_context.source, "url": source.patient_context.url}
     return {
@@ -180,8 +210,9 @@ def _serve_config(
         "generation": source.generation.dump(),
         "patientContext": context,
         "auth": {"mode": source.auth.mode, "keysDir": names.API_KEYS_DIR},
+        "threads": size.threads,
         "limits": {
-            "maxConcurrentRequests": 8,
+            "maxConcurrentRequests": size.max_concurrent_requests or DEFAULT_CONCURRENT_REQUESTS,
             "maxQueuedRequests": 32,
             "requestDeadlineSeconds": timings.request_deadline_seconds,
             "drainSeconds": timings.drain_seconds,

@@ -22,8 +22,9 @@ class TorchEngine:
     name = "Transformers"
     workers = 1
 
-    def __init__(self, model_dir: pathlib.Path) -> None:
+    def __init__(self, model_dir: pathlib.Path, threads: int | None = None) -> None:
         self._dir = model_dir
+        self._threads = threads
         self._model: Any = None
         self._tokenizer: Any = None
 
@@ -39,7 +40,7 @@ class TorchEngine:
         transformers = _import_transformers()
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        torch.set_num_threads(count_threads())
+        torch.set_num_threads(self._threads or count_threads())
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._dir, **options)

@@ -25,7 +25,7 @@ Schema = dict[str, Any]
 # What apiextensions.k8s.io/v1 knows of the keys that pydantic or we could write.
 KNOWN_KEYS = frozenset(
     "type format description default enum pattern minLength maxLength minItems maxItems"
-    " minimum maximum exclusiveMinimum exclusiveMaximum required properties items"
+    " maxProperties minimum maximum exclusiveMinimum exclusiveMaximum required properties items"
     " additionalProperties nullable x-kubernetes-validations x-kubernetes-list-type"
     " x-kubernetes-list-map-keys x-kubernetes-int-or-string"
     " x-kubernetes-preserve-unknown-fields".split()

@@ -30,7 +30,7 @@ BAD = make_revision(2, mode="qwen", filled=PREPARED, status=failed())
 
 
 def plan_of(seen: Observed) -> rollout.Plan:
-    plan = rollout.plan_rollout(seen, SETTINGS.timings, NOW)
+    plan = rollout.plan_rollout(seen, SETTINGS, NOW)
     assert plan.record is None, plan.record
     return plan
 
@@ -68,6 +68,7 @@ def test_serving() -> None:
         ),
         "endpoint": "http://triage.clinic.svc:8002",
         "apiKeySecretName": "triage-api-key",
+        "lastRollout": {"to": GOOD.name, "result": "Succeeded"},
     }
 
 
@@ -144,6 +145,8 @@ def test_a_download_is_told_with_its_numbers() -> None:
         "commit": COMMIT,
         "totalBytes": INSPECTION["totalBytes"],
         "weightBytes": INSPECTION["weightBytes"],
+        # The weights, 256 MiB for the process, and a context of 2048 + 512 + 1024 tokens.
+        "requiredMemory": 7_900_000_000 + 256 * 1024**2 + 147_456 * 3584,
     }
 
 

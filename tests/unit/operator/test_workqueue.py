@@ -206,7 +206,8 @@ def test_an_error_has_its_own_pause(error: Exception, at_least: float) -> None:
         await settle()
         await queue.stop()
         assert work.pauses()[0] >= at_least - 0.01
-        assert work.pauses()[0] < at_least + 1
+        # The server's wish is stretched by up to a fifth, so that not everybody comes back at once.
+        assert work.pauses()[0] < at_least * 1.2 + 1
 
     run(story())
 

@@ -1,0 +1,225 @@
+"""Raw objects as the API server sends them → the values of `observed`.
+
+Called by `cluster`. Pure; a stored body that today's types refuse becomes a value, not a crash.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import pydantic
+
+from chatmodel_operator import names, quantities
+from chatmodel_operator.api.chatmodel import ChatModelSpec
+from chatmodel_operator.api.chatmodelrevision import (
+    VERIFIED,
+    ChatModelRevisionSpec,
+    ChatModelRevisionStatus,
+    Source,
+)
+from chatmodel_operator.api.instanceclass import DEFAULT_ANNOTATION, InstanceClassSpec
+from chatmodel_operator.observed import (
+    ChatModel,
+    Claim,
+    Container,
+    Deployment,
+    Job,
+    Observed,
+    Pod,
+    Raw,
+    Revision,
+    parse_time,
+)
+
+Live = Mapping[tuple[str, str], Raw]
+
+
+def read_chatmodel(raw: Raw) -> ChatModel:
+    """Return the ChatModel; a stored body today's types refuse is a value, not an exception."""
+    try:
+        return ChatModel(raw, ChatModelSpec.model_validate(raw.get("spec") or {}))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in ("spec", *first["loc"]))
+        return ChatModel(raw, None, f"{where}: {first['msg']}")
+
+
+def read_revision(raw: Raw) -> Revision | None:
+    """Return the revision, or None when its body cannot be read any more."""
+    meta = raw["metadata"]
+    try:
+        return Revision(
+            name=meta["name"],
+            uid=meta["uid"],
+            resource_version=meta["resourceVersion"],
+            spec=ChatModelRevisionSpec.model_validate(raw.get("spec") or {}),
+            status=ChatModelRevisionStatus.model_validate(raw.get("status") or {}),
+        )
+    except pydantic.ValidationError:
+        return None
+
+
+def read_pod(raw: Raw) -> Pod:
+    """Return what matters of a pod."""
+    meta, status = raw["metadata"], raw.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled", {})
+    is_unschedulable = scheduled.get("reason") == "Unschedulable"
+    created = parse_time(meta["creationTimestamp"])
+    assert created is not None
+    return Pod(
+        name=meta["name"],
+        revision=meta["labels"].get(names.LABEL_REVISION, ""),
+        role=meta["labels"].get(names.LABEL_ROLE, ""),
+        ip=status.get("podIP") or "",
+        created=created,
+        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        are_containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
+        is_deleting="deletionTimestamp" in meta,
+        is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        unschedulable=scheduled.get("message", "") if is_unschedulable else "",
+        unschedulable_since=parse_time(scheduled.get("lastTransitionTime"))
+        if is_unschedulable
+        else None,
+        is_nominated=bool(status.get("nominatedNodeName")),
+        containers=tuple(_containers(status)),
+    )
+
+
+def _containers(status: Raw) -> Iterable[Container]:
+    for field, is_init in (("initContainerStatuses", True), ("containerStatuses", False)):
+        for entry in status.get(field) or []:
+            state = entry.get("state") or {}
+            waiting = state.get("waiting") or {}
+            ended = (
+                state.get("terminated") or (entry.get("lastState") or {}).get("terminated") or {}
+            )
+            yield Container(
+                name=entry["name"],
+                is_init=is_init,
+                restarts=entry.get("restartCount", 0),
+                is_running="running" in state,
+                waiting_reason=waiting.get("reason", ""),
+                waiting_message=waiting.get("message", ""),
+                exit_code=ended.get("exitCode"),
+                ended_reason=ended.get("reason", ""),
+                ended_message=ended.get("message", ""),
+                ended_at=parse_time(ended.get("finishedAt")),
+            )
+
+
+def read_job(raw: Raw) -> Job:
+    """Return what matters of an inspect or stage Job."""
+    labels = raw["metadata"]["labels"]
+    conditions = {
+        c["type"]: c
+        for c in (raw.get("status") or {}).get("conditions") or []
+        if c["status"] == "True"
+    }
+    failed = conditions.get("Failed", {})
+    created = parse_time(raw["metadata"]["creationTimestamp"])
+    assert created is not None
+    return Job(
+        revision=labels.get(names.LABEL_REVISION, ""),
+        role=labels.get(names.LABEL_ROLE, ""),
+        created=created,
+        is_deleting="deletionTimestamp" in raw["metadata"],
+        is_succeeded="Complete" in conditions,
+        failed_at=parse_time(failed.get("lastTransitionTime")),
+    )
+
+
+def read_deployment(raw: Raw) -> Deployment:
+    """Return what matters of a revision's Deployment."""
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    failure: Raw = next(
+        (c for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"), {}
+    )
+    annotations = raw["metadata"].get("annotations") or {}
+    number = annotations.get(names.ANNOTATION_NUMBER, "")
+    verified = annotations.get(names.ANNOTATION_VERDICT) == VERIFIED
+    return Deployment(
+        verified_at=annotations.get(names.ANNOTATION_VERIFIED_AT) if verified else None,
+        number=int(number) if number.isdigit() else None,
+        commit=annotations.get(names.ANNOTATION_COMMIT),
+        is_deleting="deletionTimestamp" in raw["metadata"],
+        source=_read_source(annotations.get(names.ANNOTATION_SOURCE, "")),
+        template=raw["spec"].get("template"),
+        replicas=raw["spec"].get("replicas", 1),
+        refused=failure.get("message", ""),
+        refused_since=parse_time(failure.get("lastTransitionTime")),
+    )
+
+
+def _read_source(text: str) -> Source | None:
+    try:
+        return Source.model_validate_json(text)
+    except pydantic.ValidationError:
+        return None
+
+
+def read_claim(raw: Raw, trouble: str) -> Claim:
+    """Return what matters of the claim."""
+    status = raw.get("status") or {}
+    requested = (raw["spec"].get("resources") or {}).get("requests") or {}
+    return Claim(
+        uid=raw["metadata"]["uid"],
+        is_bound=status.get("phase") == "Bound",
+        is_deleting="deletionTimestamp" in raw["metadata"],
+        requested_bytes=quantities.parse_bytes(requested.get("storage", "0")),
+        capacity_bytes=quantities.parse_bytes((status.get("capacity") or {}).get("storage", "0")),
+        trouble=trouble,
+    )
+
+
+def read_picture(
+    chatmodel: ChatModel,
+    live: Live,
+    pods: Iterable[Raw],
+    classes: Iterable[Raw],
+    trouble: str = "",
+) -> Observed:
+    """Return the frozen picture of one ChatModel; `trouble` is what its claim's events say."""
+
+    def of(kind: str) -> dict[str, Raw]:
+        return {name: item for (k, name), item in live.items() if k == kind}
+
+    revisions = [read_revision(item) for item in of("ChatModelRevision").values()]
+    service = live.get(("Service", chatmodel.name), {"spec": {}})
+    selected = (service["spec"].get("selector") or {}).get(names.LABEL_REVISION)
+    claim = live.get(("PersistentVolumeClaim", names.models_claim(chatmodel.name)))
+    chosen, problem = _choose_class(chatmodel, list(classes))
+    return Observed(
+        chatmodel=chatmodel,
+        instance_class=chosen,
+        class_problem=problem,
+        revisions=tuple(sorted((r for r in revisions if r is not None), key=lambda r: r.number)),
+        deployments={name: read_deployment(item) for name, item in of("Deployment").items()},
+        pods=tuple(read_pod(item) for item in pods),
+        jobs={name: read_job(item) for name, item in of("Job").items()},
+        claim=read_claim(claim, trouble) if claim is not None else None,
+        selected=None if selected == names.NO_REVISION else selected,
+        live=live,
+    )
+
+
+def _choose_class(chatmodel: ChatModel, classes: list[Raw]) -> tuple[InstanceClassSpec | None, str]:
+    """Return the class a new revision gets, or why there is none."""
+    wanted = chatmodel.spec.instance_class_name if chatmodel.spec is not None else None
+    for item in classes:
+        meta = item["metadata"]
+        default = (meta.get("annotations") or {}).get(DEFAULT_ANNOTATION) == "true"
+        if meta["name"] == wanted or (wanted is None and default):
+            return _read_class(item)
+    known = ", ".join(sorted(item["metadata"]["name"] for item in classes)) or "none"
+    if wanted is None:
+        return None, f"no InstanceClass is annotated as default; there are: {known}"
+    return None, f"there is no InstanceClass {wanted}; there are: {known}"
+
+
+def _read_class(raw: Raw) -> tuple[InstanceClassSpec | None, str]:
+    try:
+        return InstanceClassSpec.model_validate(raw.get("spec") or {}), ""
+    except pydantic.ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        name = raw["metadata"]["name"]
+        return None, f"InstanceClass {name} is not one this operator understands: {where}"

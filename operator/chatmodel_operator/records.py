@@ -1,0 +1,47 @@
+"""What must be written on revisions before anything is done: the rules, in their order.
+
+Called by `rollout`. Pure. Each rule is named by what it writes; the first that has something to
+write is the only one that speaks in a pass, and its own record makes it silent in the next.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from chatmodel_operator import receipts, verdicts
+from chatmodel_operator.scene import Record, Scene
+
+RULES: tuple[Callable[[Scene], Record | None], ...] = (
+    receipts.restore_a_lost_receipt,
+    verdicts.retry_a_failed_target,
+    verdicts.fail_a_bad_target,
+    verdicts.fail_what_cannot_be_served,
+    verdicts.undo_a_swap_in_vain,
+    verdicts.fail_a_late_target,
+    verdicts.hold_the_deadline,
+    verdicts.verify_a_baked_target,
+    receipts.renew_a_returned_revision,
+    receipts.open_the_wanted_attempt,
+    receipts.record_what_is_staged,
+    receipts.begin_a_swap,
+    receipts.record_that_room_was_made,
+    receipts.state_that_traffic_moves,
+    receipts.state_that_traffic_has_left,
+    receipts.retire_what_is_not_kept,
+)
+
+
+def next_record(scene: Scene) -> Record | None:
+    """Return the first thing to write, or None when revisions say all there is to say."""
+    for rule in RULES:
+        if (record := rule(scene)) is not None:
+            return _without_idle_clearing(record)
+    return None
+
+
+def _without_idle_clearing(record: Record) -> Record:
+    """Leave out what a record would clear although it is not there."""
+    there = record.revision.status.dump()
+    status = {
+        key: value for key, value in record.status.items() if value is not None or key in there
+    }
+    return dataclasses.replace(record, status=status)
