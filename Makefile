@@ -95,7 +95,7 @@ download-model: install ## fetch the model of .env or the environment into MODEL
 run: install ## run the runtime without a cluster, on 127.0.0.1:8002
 	$(BIN)/python -m chatmodel_runtime serve
 
-.PHONY: bench-operator bench-idle
+.PHONY: bench-operator bench-idle bench-rollouts
 BENCH_UP = $(DEVCLUSTER) up --control-plane-only --fake-nodes 4 --kwok-stages tests/support/kwok-stages.yaml
 bench-operator: install ## this operator, a bare script and controller-runtime: N=1000 ROUNDS=3, about an hour
 	$(BENCH_UP)
@@ -104,3 +104,5 @@ bench-operator: install ## this operator, a bare script and controller-runtime: 
 bench-idle: install ## what idle ChatModels cost, and what a restart writes: N=100 SECONDS=120
 	$(BENCH_UP)
 	$(DEVCLUSTER) run -- $(BIN)/python bench/idle.py $(if $(N),--count $(N),) $(if $(SECONDS),--seconds $(SECONDS),)
+bench-rollouts: install cluster-up images load deploy ## real models under traffic: rollouts, refusals, crashes, swaps
+	$(ENV) $(BIN)/python bench/rollouts.py $(ROLLOUTS)

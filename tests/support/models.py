@@ -96,6 +96,8 @@ def make_qwen(folder: pathlib.Path) -> None:
 
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
+    # On busy cores several threads wait for each other longer than so small a model takes.
+    torch.set_num_threads(1)
     end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     config = Qwen3Config(
         vocab_size=len(tokenizer),
