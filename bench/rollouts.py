@@ -10,197 +10,27 @@ traffic's return, and outages where the node has no room for two. Run as root: t
 
 import argparse
 import asyncio
-import dataclasses
 import datetime
 import json
 import os
 import pathlib
 import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import api
 import meters
+import stages
 
-ROOT = pathlib.Path(__file__).parents[1]
-NAME, CLASS = "triage", "bench-half-a-node"
-REVISION = "carepath.ai/revision"
+CLASS = "bench-half-a-node"
 BAD = ("demo/does-not-exist", "demo/wrong-shapes", "demo/remote-code")
 CONNECTION_AGE = 5 * 1.2  # seconds; the runtime's maximum, with its jitter
 GOAL_BACK, GOAL_OVER_LOAD = 1.0, 3.0
-PATIENCE = 240
 
 
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-class Failed(Exception):
-    """What should have happened did not."""
-
-
-@dataclasses.dataclass
-class Stage:
-    """One namespace with one ChatModel; `switches` is filled by a watch of its Service."""
-
-    client: api.Api
-    namespace: str
-    switches: list[tuple[float, str]] = dataclasses.field(default_factory=list)
-    ended: dict[str, float] = dataclasses.field(default_factory=dict)  # revision → seen to end
-    token: int = 0
-
-    def kubectl(self, *words: str, text: str | None = None) -> str:
-        """Run kubectl. Raises `Failed` with its words."""
-        command = ("kubectl", "-n", self.namespace, *words)
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Failed(f"{' '.join(command[:6])}: {done.stderr.strip()}")
-        return done.stdout
-
-    async def chatmodel(self) -> api.Body:
-        """Return the ChatModel."""
-        return await self.client.request("GET", api.path_of("ChatModel", self.namespace, NAME))
-
-    async def patch(self, **spec: object) -> None:
-        """Patch the ChatModel's spec."""
-        path = api.path_of("ChatModel", self.namespace, NAME)
-        await self.client.request("PATCH", path, {"spec": spec}, api.MERGE)
-
-    async def wait(self, reason: str) -> api.Body:
-        """Wait until Ready has a reason for the newest generation. Raises `Failed`."""
-
-        def holds(body: api.Body) -> bool:
-            conditions = body.get("status", {}).get("conditions", [])
-            ready = next((c for c in conditions if c["type"] == "Ready"), {})
-            fresh = ready.get("observedGeneration") == body["metadata"]["generation"]
-            return fresh and ready["reason"] == reason
-
-        return await self.wait_until(holds, f"Ready to be {reason}")
-
-    async def wait_until(self, holds: Callable[[api.Body], bool], what: str) -> api.Body:
-        """Wait until the ChatModel is as wished. Raises `Failed`."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            if holds(body := await self.chatmodel()):
-                return body
-            await asyncio.sleep(0.1)
-        raise Failed(f"waited in vain for {what}: {json.dumps(body.get('status'))}")
-
-    async def next_revision(self) -> str:
-        """Ask for the same model anew, as a new revision; return its name."""
-        self.token += 1
-        rollout = {"restartToken": f"round-{self.token}"}
-        before = (await self.chatmodel())["status"]["target"]["revision"]
-        await self.patch(rollout=rollout)
-        body = await self.wait_until(
-            lambda b: b["status"]["target"]["revision"] != before, "a new target"
-        )
-        return str(body["status"]["target"]["revision"])
-
-    async def watch_switches(self) -> None:
-        """Note when the Service's selector was seen to move, and to which revision."""
-        async for _, body in self.client.watch("Service"):
-            meta = body["metadata"]
-            if (meta["namespace"], meta["name"]) != (self.namespace, NAME):
-                continue
-            selected = body["spec"]["selector"][REVISION]
-            if not self.switches or self.switches[-1][1] != selected:
-                self.switches.append((time.time(), selected))
-
-    async def watch_ends(self) -> None:
-        """Note when a serving container of each revision was first seen to have ended."""
-        async for _, body in self.client.watch("Pod", f"carepath.ai/chatmodel={NAME}"):
-            meta = body["metadata"]
-            for status in body["status"].get("containerStatuses", []):
-                over = status["restartCount"] or "terminated" in status["state"]
-                if meta["namespace"] == self.namespace and status["name"] == "serve" and over:
-                    self.ended.setdefault(meta["labels"][REVISION], time.time())
-
-    async def switch_to(self, revision: str, since: float = 0.0) -> float:
-        """Wait until the Service selects a revision; return when (time.time). Raises `Failed`."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            for moment, selected in reversed(self.switches):
-                if selected == revision and moment >= since:
-                    return moment
-            await asyncio.sleep(0.02)
-        raise Failed(f"traffic was not moved to {revision}")
-
-
-@asynccontextmanager
-async def stage(client: api.Api, **spec: object) -> AsyncIterator[Stage]:
-    """Make a namespace with a ChatModel that serves; take it away at the end."""
-    namespace = f"bench-{time.time_ns() // 1000:x}"
-    await client.text("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    here = Stage(client, namespace)
-    watching = [asyncio.create_task(w) for w in (here.watch_switches(), here.watch_ends())]
-    try:
-        base = {"mode": "qwen", "rollout": {"bakeSeconds": 2}}
-        body = {
-            "apiVersion": api.API_VERSIONS["ChatModel"],
-            "kind": "ChatModel",
-            "metadata": {"name": NAME},
-            "spec": base | spec,
-        }
-        await client.text("POST", api.path_of("ChatModel", namespace), body)
-        await here.wait("Serving")
-        yield here
-    finally:
-        for task in watching:
-            task.cancel()
-        await client.text("DELETE", api.path_of("ChatModel", namespace, NAME))
-        await client.text("DELETE", f"/api/v1/namespaces/{namespace}")
-
-
-class Clients:
-    """Clients in a pod that ask all the time; `summary` is what they counted."""
-
-    def __init__(self, here: Stage, rate: float) -> None:
-        self._here = here
-        self._rate = rate
-        self.summary: api.Body = {}
-
-    async def __aenter__(self) -> "Clients":
-        here = self._here
-        script = str(ROOT / "tests/support/traffic.py")
-        here.kubectl("create", "configmap", "clients", f"--from-file=traffic.py={script}")
-        here.kubectl("apply", "-f", "-", text=json.dumps(self._pod()))
-        here.kubectl("wait", "--for=condition=Ready", "pod/clients", "--timeout=60s")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        here = self._here
-        here.kubectl("exec", "clients", "--", "sh", "-c", "kill -TERM 1")
-        done = "--for=jsonpath={.status.phase}=Succeeded"
-        here.kubectl("wait", done, "pod/clients", "--timeout=90s")
-        self.summary = json.loads(here.kubectl("logs", "clients").strip().splitlines()[-1])
-        here.kubectl("delete", "pod/clients", "configmap/clients")
-
-    def _pod(self) -> api.Body:
-        key = {"secretKeyRef": {"name": f"{NAME}-api-key", "key": "api-key"}}
-        words = ["python3", "-u", "/client/traffic.py", f"http://{NAME}:8002", "--workers", "8"]
-        container = {
-            "name": "clients",
-            "image": "localhost/chatmodel-hub:dev",
-            "imagePullPolicy": "IfNotPresent",
-            "command": [*words, "--rate", str(self._rate), "--timeout", "120"],
-            "env": [{"name": "CHATMODEL_API_KEY", "valueFrom": key}],
-            "volumeMounts": [{"name": "client", "mountPath": "/client"}],
-        }
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "clients"},
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [container],
-                "volumes": [{"name": "client", "configMap": {"name": "clients"}}],
-            },
-        }
 
 
 def counted(summary: api.Body) -> str:
@@ -215,9 +45,9 @@ def counted(summary: api.Body) -> str:
 
 async def measure_good(client: api.Api, count: int) -> list[str]:
     """Roll out good revisions under traffic."""
-    async with stage(client) as here:
+    async with stages.stage(client) as here:
         rollouts, switched = [], []
-        async with Clients(here, 10) as clients:
+        async with stages.Clients(here, 10) as clients:
             for number in range(count):
                 started = time.monotonic()
                 revision = await here.next_revision()
@@ -236,7 +66,7 @@ async def measure_good(client: api.Api, count: int) -> list[str]:
     ]
 
 
-def _late(summary: api.Body, here: Stage, switched: list[float]) -> list[float]:
+def _late(summary: api.Body, here: stages.Stage, switched: list[float]) -> list[float]:
     """Return how long after each switch the revision before was last heard of."""
     order = [revision for _, revision in here.switches]
     seen = summary["revisions"]
@@ -252,10 +82,10 @@ def _late(summary: api.Body, here: Stage, switched: list[float]) -> list[float]:
 
 async def measure_bad(client: api.Api, count: int) -> list[str]:
     """Patch to models that are bad, each in its own way, under traffic."""
-    async with stage(client) as here:
+    async with stages.stage(client) as here:
         serving = (await here.chatmodel())["status"]["serving"]["revision"]
         verdicts: dict[str, list[float]] = {}
-        async with Clients(here, 10) as clients:
+        async with stages.Clients(here, 10) as clients:
             for number in range(count):
                 model = {"id": BAD[number % len(BAD)]}
                 # Another limit makes another revision: a refused one would be remembered.
@@ -264,7 +94,7 @@ async def measure_bad(client: api.Api, count: int) -> list[str]:
                 await here.patch(mode="huggingface", model=model, generation=generation)
                 body = await here.wait("RolledBack")
                 if body["status"]["serving"]["revision"] != serving:
-                    raise Failed("the good revision lost the traffic")
+                    raise stages.Failed("the good revision lost the traffic")
                 reason = body["status"]["lastFailure"]["reason"]
                 verdicts.setdefault(reason, []).append(time.monotonic() - started)
                 say(f"bad {number + 1}: {reason} after {verdicts[reason][-1]:.1f} s")
@@ -278,16 +108,16 @@ async def measure_bad(client: api.Api, count: int) -> list[str]:
 
 async def measure_crashes(client: api.Api, count: int) -> list[str]:
     """Kill the process of a revision that has just got the traffic, and time the way back."""
-    async with stage(client, rollout={"bakeSeconds": 60}) as here:
+    async with stages.stage(client, rollout={"bakeSeconds": 60}) as here:
         back, safe = [], []
         good = (await here.chatmodel())["status"]["serving"]["revision"]
-        async with Clients(here, 10) as clients:
+        async with stages.Clients(here, 10) as clients:
             for number in range(count):
                 revision = await here.next_revision()
                 await here.switch_to(revision)
                 pids = find_processes(here, revision)
                 if not pids:
-                    raise Failed(f"no process of {revision} on this machine")
+                    raise stages.Failed(f"no process of {revision} on this machine")
                 killed = time.time()
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
@@ -306,9 +136,11 @@ async def measure_crashes(client: api.Api, count: int) -> list[str]:
     ]
 
 
-def find_processes(here: Stage, revision: str) -> list[int]:
+def find_processes(here: stages.Stage, revision: str) -> list[int]:
     """Return the pids, on this machine, of the serving containers of a revision."""
-    pods = json.loads(here.kubectl("get", "pods", "-l", f"{REVISION}={revision}", "-o", "json"))
+    pods = json.loads(
+        here.kubectl("get", "pods", "-l", f"{stages.REVISION}={revision}", "-o", "json")
+    )
     uids = [pod["metadata"]["uid"] for pod in pods["items"]]
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*"):
@@ -336,9 +168,9 @@ async def measure_swaps(client: api.Api, count: int) -> list[str]:
     rollout = {"bakeSeconds": 2, "capacityWaitSeconds": 2}
     spec = {"instanceClassName": CLASS, "cache": {"strategy": "Persistent"}, "rollout": rollout}
     gaps, outages, loads = [], [], []
-    async with stage(client, **spec) as here:
+    async with stages.stage(client, **spec) as here:
         for number in range(count):
-            async with Clients(here, 10) as clients:
+            async with stages.Clients(here, 10) as clients:
                 revision = await here.next_revision()
                 body = await here.wait("Serving")
             outages.append(body["status"]["lastRollout"]["outageSeconds"])
@@ -346,11 +178,11 @@ async def measure_swaps(client: api.Api, count: int) -> list[str]:
             loads.append(load_seconds(here, revision))
             say(f"swap {number + 1}: {gaps[-1]:.1f} s without an answer, loads {loads[-1]:.1f} s")
         good = (await here.chatmodel())["status"]["serving"]["revision"]
-        async with Clients(here, 10) as clients:
+        async with stages.Clients(here, 10) as clients:
             await here.patch(mode="huggingface", model={"id": "demo/wrong-shapes"})
             body = await here.wait("RolledBack")
         if body["status"]["serving"]["revision"] != good:
-            raise Failed("the good revision did not come back")
+            raise stages.Failed("the good revision did not come back")
         restored = clients.summary["longestGapSeconds"]
     await client.text("DELETE", f"{classes}/{CLASS}")
     over = statistics.median(gap - load for gap, load in zip(gaps, loads, strict=True))
@@ -363,9 +195,9 @@ async def measure_swaps(client: api.Api, count: int) -> list[str]:
     ]
 
 
-def load_seconds(here: Stage, revision: str) -> float:
+def load_seconds(here: stages.Stage, revision: str) -> float:
     """Return what the runtime says it took from its start to Ready."""
-    log = here.kubectl("logs", "-l", f"{REVISION}={revision}", "-c", "serve", "--tail=-1")
+    log = here.kubectl("logs", "-l", f"{stages.REVISION}={revision}", "-c", "serve", "--tail=-1")
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return float(next(line["seconds"] for line in lines if line["message"] == "ready"))
 
@@ -407,7 +239,7 @@ def main() -> None:
     facts = meters.machine()
     try:
         lines = asyncio.run(run(args))
-    except (Failed, api.Refused) as failure:
+    except (stages.Failed, api.Refused) as failure:
         sys.exit(f"{parser.prog}: {failure}")
     print(f"Machine: {facts}, {os.getloadavg()[0]:.1f} at the end\n")
     print("\n".join(f"- {line}" for line in lines))
