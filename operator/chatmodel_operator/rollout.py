@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatmodel_operator import (
+    allowance,
     capacity,
     explanation,
     failures,
@@ -100,6 +101,9 @@ def plan_rollout(observed: Observed, settings: Settings, now: datetime.datetime)
         return _plan_pinned(observed, settings, now, pinned)
     source = revision.source_of(spec)
     target = next((r for r in observed.revisions if r.spec.source == source), None)
+    refusal = allowance.find_refusal(source, settings)
+    if refusal and (target is None or target.name != observed.selected):
+        return _plan_as_is(observed, settings, now, Reason.NotAllowed, refusal)
     if target is None:
         return Plan(Reason.Pending, "a new revision is recorded", create=_name(observed, source))
     return _plan(Scene(observed, standing.stand(observed, target), settings, now))
@@ -108,19 +112,24 @@ def plan_rollout(observed: Observed, settings: Settings, now: datetime.datetime)
 def _plan_pinned(observed: Observed, settings: Settings, now: datetime.datetime, name: str) -> Plan:
     """Return the plan for a pinned revision; one that cannot be had changes nothing."""
     found = observed.find(name)
-    serving = observed.find(observed.selected)
     if found is not None and found.is_verified and found.spec.template is not None:
         return _plan(
             Scene(observed, standing.stand(observed, found, is_pinned=True), settings, now)
         )
     state = f"is {found.status.verdict or 'Pending'}" if found is not None else "does not exist"
     text = f"rollout.pinnedRevision {name} {state}; only a Verified revision can be pinned"
+    return _plan_as_is(observed, settings, now, Reason.RollbackUnavailable, text)
+
+
+def _plan_as_is(
+    observed: Observed, settings: Settings, now: datetime.datetime, reason: Reason, text: str
+) -> Plan:
+    """Return the plan for what has the traffic, since what was asked for cannot be had."""
+    serving = observed.find(observed.selected)
     if serving is None:
-        return Plan(Reason.RollbackUnavailable, text, is_stalled=True, is_idle=True)
+        return Plan(reason, text, is_stalled=True, is_idle=True)
     plan = _plan(Scene(observed, standing.stand(observed, serving), settings, now))
-    return dataclasses.replace(
-        plan, reason=Reason.RollbackUnavailable, message=text, is_stalled=True
-    )
+    return dataclasses.replace(plan, reason=reason, message=text, is_stalled=True)
 
 
 def _plan(scene: Scene) -> Plan:

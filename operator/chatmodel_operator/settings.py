@@ -5,6 +5,7 @@ ChatModels can change none of it.
 """
 
 import pathlib
+import re
 from typing import Literal
 
 import pydantic
@@ -71,6 +72,25 @@ class Hub(_Part):
     """Where models come from."""
 
     endpoint: str | None = None  # None: the hub library's own default
+    # Bytes of a Secret that do not match are not sent anywhere: an author may have named another.
+    token_pattern: str = r"(hf|api_org)_[A-Za-z0-9]{8,}"
+
+    @pydantic.field_validator("token_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+
+class Allowed(_Part):
+    """What authors may choose; `*` stands for anything."""
+
+    models: tuple[str, ...] = ("*",)  # org/name
+    commits_only: bool = False  # whether model.revision must be a 40-hex commit
+    patient_api_hosts: tuple[str, ...] = ("*",)
 
 
 class Timings(_Part):
@@ -91,6 +111,7 @@ class Settings(_Part):
     images: Images = Images()
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     hub: Hub = Hub()
+    allowed: Allowed = Allowed()
     embedded: tuple[Embedded, ...] = ()
     network: Network = Network()
     prices: Prices = Prices()

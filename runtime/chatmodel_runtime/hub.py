@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,7 +52,7 @@ class HubClient:
         import huggingface_hub
 
         self._library: Any = huggingface_hub
-        self._token: str | bool = token or _read_token(hub.token_file) or False
+        self._token: str | bool = token or _read_token(hub) or False
         self._endpoint = hub.endpoint
         self._api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=self._token)
 
@@ -157,10 +158,15 @@ def _http(model_id: str, status: int) -> BadModel | TryAgain:
     return TryAgain("HubUnavailable", f"the hub answers {status or 'nothing'} for {model_id}")
 
 
-def _read_token(path: pathlib.Path | None) -> str | None:
-    if path is None:
+def _read_token(hub: Hub) -> str | None:
+    """Return the token of the file. Raises `TryAgain` when it holds something else."""
+    if hub.token_file is None:
         return None
     try:
-        return path.read_text().strip() or None
+        token = hub.token_file.read_text().strip()
     except OSError:
         return None
+    if token and hub.token_pattern is not None and not re.fullmatch(hub.token_pattern, token):
+        text = f"{hub.token_file.name} holds no hub token: it was not sent anywhere"
+        raise TryAgain("HubUnauthorizedOrNotFound", text)
+    return token or None

@@ -67,6 +67,7 @@ class Hub(Part):
 
     endpoint: str | None = None
     token_file: pathlib.Path | None = None
+    token_pattern: str | None = None  # what is no token is not sent to anybody
 
 
 class ServeConfig(Part):

@@ -83,6 +83,7 @@ class Reason(enum.StrEnum):
     VerificationUnreachable = "VerificationUnreachable"
     InstanceClassNotFound = "InstanceClassNotFound"
     InvalidSpec = "InvalidSpec"
+    NotAllowed = "NotAllowed"
     NameConflict = "NameConflict"
     WaitingForCleanup = "WaitingForCleanup"
     AdmissionDenied = "AdmissionDenied"
@@ -277,6 +278,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.InvalidSpec: Explanation(
         _O, "The stored spec is not one this operator understands.", "Correct the named field."
+    ),
+    Reason.NotAllowed: Explanation(
+        _O,
+        "The operator's settings do not allow this model, revision or patient source.",
+        "Write one that they allow, or have allowed in the operator's settings changed.",
     ),
     Reason.NameConflict: Explanation(
         _O, "An object that is not ours has a name we need.", "Rename one of the two."

@@ -124,7 +124,8 @@ def build_container(name: str, image: str, config: Manifest, settings: Settings)
 def hub_config(ref: SecretKeyRef | None, settings: Settings) -> Manifest:
     """Return how a fetching container finds the hub and its token."""
     token_file = f"{names.HUB_TOKEN_DIR}/{ref.key}" if ref is not None else None
-    return {"endpoint": settings.hub.endpoint, "tokenFile": token_file}
+    hub = {"endpoint": settings.hub.endpoint, "tokenFile": token_file}
+    return hub | ({"tokenPattern": settings.hub.token_pattern} if ref is not None else {})
 
 
 def hub_token_volumes(ref: SecretKeyRef | None) -> list[Manifest]:

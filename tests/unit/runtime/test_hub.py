@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from chatmodel_runtime import hub, model_manager, settings
-from chatmodel_runtime.errors import Failure
+from chatmodel_runtime.errors import Failure, TryAgain
 
 COMMIT = "1" * 40
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrSt"
@@ -267,6 +267,18 @@ def test_the_token_is_read_from_its_file(mirror: Mirror, tmp_path: pathlib.Path)
     where = settings.Hub(endpoint=mirror.endpoint, token_file=path)
     hub.HubClient(where).list_files(MODEL, "main")
     assert [request["token"] for request in mirror.asked("/revision/")] == [True]
+
+
+def test_what_is_no_token_is_never_sent(mirror: Mirror, tmp_path: pathlib.Path) -> None:
+    path, other = tmp_path / "HF_TOKEN", "-----BEGIN PRIVATE KEY-----"
+    path.write_text(other)
+    where = settings.Hub(endpoint=mirror.endpoint, token_file=path, token_pattern="hf_[A-Za-z]+")
+    with pytest.raises(TryAgain) as caught:
+        hub.HubClient(where)
+    assert caught.value.reason == "HubUnauthorizedOrNotFound"
+    assert "HF_TOKEN holds no hub token" in caught.value.message
+    assert other not in caught.value.report()
+    assert not mirror.asked("/")
 
 
 def test_without_a_token_file_nothing_of_this_machine_is_sent(
