@@ -122,14 +122,19 @@ class Cluster:
         body = {"metadata": {"uid": revision.uid}, "status": status}
         await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly this object, its dependents with it; that it is gone already is fine."""
-        options = {
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str, *, grace: int | None = None
+    ) -> None:
+        """Delete exactly this object, its dependents with it; that it is gone already is fine.
+
+        `grace` is the seconds a pod has to end; of a pod that is ending it shortens them.
+        """
+        options: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid},
-        }
+        } | ({"gracePeriodSeconds": grace} if grace is not None else {})
         try:
             await self._client.request("DELETE", path_of(kind, namespace, name), options)
         except errors.Rejected as error:

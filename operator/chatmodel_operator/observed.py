@@ -136,9 +136,10 @@ class Container:
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """A pod with our labels."""
+    """A pod with our labels; `grace_seconds` is what one that is being deleted has to end."""
 
     name: str
+    uid: str
     revision: str
     role: str
     ip: str
@@ -146,6 +147,7 @@ class Pod:
     is_ready: bool
     are_containers_ready: bool
     is_deleting: bool
+    grace_seconds: int
     is_disrupted: bool
     unschedulable: str
     unschedulable_since: datetime.datetime | None

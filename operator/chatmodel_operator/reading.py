@@ -67,6 +67,7 @@ def read_pod(raw: Raw) -> Pod:
     assert created is not None
     return Pod(
         name=meta["name"],
+        uid=meta.get("uid", ""),
         revision=meta["labels"].get(names.LABEL_REVISION, ""),
         role=meta["labels"].get(names.LABEL_ROLE, ""),
         ip=status.get("podIP") or "",
@@ -74,6 +75,7 @@ def read_pod(raw: Raw) -> Pod:
         is_ready=conditions.get("Ready", {}).get("status") == "True",
         are_containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
         is_deleting="deletionTimestamp" in meta,
+        grace_seconds=meta.get("deletionGracePeriodSeconds", 0),
         is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
         unschedulable=scheduled.get("message", "") if is_unschedulable else "",
         unschedulable_since=parse_time(scheduled.get("lastTransitionTime"))

@@ -135,6 +135,7 @@ class Reconciler:
 
     async def _prune(self, observed: Observed, plan: rollout.Plan) -> None:
         """Remove what has no use any more: Jobs, the claim, revisions beyond the history limit."""
+        namespace = observed.chatmodel.namespace
         doomed = [("Job", name) for name in plan.drop_jobs]
         if not plan.is_budgeted:
             doomed.append(("PodDisruptionBudget", observed.chatmodel.name))
@@ -146,7 +147,10 @@ class Reconciler:
             item = observed.live.get((kind, name))
             if item is not None:
                 uid = item["metadata"]["uid"]
-                await self._api.delete(kind, observed.chatmodel.namespace, name, uid)
+                await self._api.delete(kind, namespace, name, uid)
+        for pod in plan.hasten:
+            grace = self._settings.timings.abandoned_seconds
+            await self._api.delete("Pod", namespace, pod.name, pod.uid, grace=grace)
 
     async def _report(self, observed: Observed, plan: rollout.Plan) -> None:
         """Write the status when it differs, and the event that a new reason is worth."""

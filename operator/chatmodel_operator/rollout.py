@@ -15,6 +15,7 @@ from chatmodel_operator import (
     capacity,
     explanation,
     failures,
+    leftovers,
     names,
     records,
     resolution,
@@ -25,7 +26,7 @@ from chatmodel_operator import (
 )
 from chatmodel_operator.api.chatmodelrevision import Inspection, Source
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.observed import Job, Observed, Pod, Revision, parse_time
+from chatmodel_operator.observed import Observed, Pod, Revision, parse_time
 from chatmodel_operator.scene import Record, Scene
 from chatmodel_operator.settings import Settings
 
@@ -82,6 +83,7 @@ class Plan:
     storage_price: str | None = None
     drop_jobs: tuple[str, ...] = ()
     drop_revisions: tuple[str, ...] = ()
+    hasten: tuple[Pod, ...] = ()
     wants_api_key: bool = False
     questions: tuple[Question, ...] = ()
     is_stalled: bool = False
@@ -167,9 +169,10 @@ def _act(scene: Scene) -> Plan:
         drop_jobs=tuple(
             name
             for name, job in observed.jobs.items()
-            if not job.is_deleting and not _is_useful(job, inspect, stage, scene)
+            if not job.is_deleting and not leftovers.is_useful(job, inspect, stage, scene)
         ),
-        drop_revisions=_beyond_history(observed, cast),
+        drop_revisions=leftovers.beyond_history(scene),
+        hasten=leftovers.lingering(scene),
         wants_api_key=_wants_api_key(observed, cast),
         questions=tuple(_questions(observed, cast)),
         is_stalled=why.is_stalled,
@@ -219,37 +222,8 @@ def _is_preparable(scene: Scene, inspection: Inspection | None) -> bool:
     return wanted.is_mock or inspection is not None or wanted.spec.inspection is not None
 
 
-def _is_useful(job: Job, inspect: Revision | None, stage: Revision | None, scene: Scene) -> bool:
-    """Say whether a Job is still worth having; a finished one whose result was lost is not."""
-    subject = inspect if job.role == names.ROLE_INSPECT else stage
-    if subject is None or job.revision != subject.name:
-        return False
-    started = parse_time(subject.status.started_at)
-    if started is None or job.created < started:
-        return False
-    if job.is_succeeded and not scene.observed.pods_of(subject, job.role):
-        return False
-    return job.failed_at is None or scene.now < _inspect_again_at(scene, job, started)
-
-
-def _inspect_again_at(scene: Scene, job: Job, started: datetime.datetime) -> datetime.datetime:
-    """Return when a failed inspection runs again: after half the time tried, at most 10 min."""
-    assert job.failed_at is not None
-    tried = (job.failed_at - started).total_seconds() / 2
-    pause = min(max(tried, scene.timings.inspect_retry_seconds), 600.0)
-    return job.failed_at + datetime.timedelta(seconds=pause)
-
-
 def _calls_hub(revision: Revision) -> bool:
     return not (revision.is_mock or revision.is_persistent or revision.is_embedded)
-
-
-def _beyond_history(observed: Observed, cast: standing.Standing) -> tuple[str, ...]:
-    assert observed.chatmodel.spec is not None
-    needed = {cast.target, cast.wanted, cast.serving, cast.last_good}
-    spare = [r for r in observed.revisions if r not in needed and not r.is_open]
-    spare.sort(key=lambda r: r.number, reverse=True)
-    return tuple(r.name for r in spare[observed.chatmodel.spec.rollout.history_limit :])
 
 
 def _wants_api_key(observed: Observed, cast: standing.Standing) -> bool:
@@ -291,7 +265,7 @@ def _next_look(scene: Scene, now: datetime.datetime) -> float | None:
     started = parse_time(cast.wanted.status.started_at) if cast.wanted else None
     for job in scene.observed.jobs.values():
         if job.failed_at is not None and started is not None:
-            moments.append(_inspect_again_at(scene, job, started))
+            moments.append(leftovers.inspect_again_at(scene, job, started))
     ahead = [(moment - now).total_seconds() for moment in moments if moment and moment > now]
     if _questions(scene.observed, cast):
         ahead.append(QUESTION_SECONDS)

@@ -98,6 +98,8 @@ class Timings(_Part):
 
     max_connection_age_seconds: int = pydantic.Field(default=5, ge=1)
     drain_seconds: int = pydantic.Field(default=10, ge=0)
+    # What a candidate that was given up has to finish its answers.
+    abandoned_seconds: int = pydantic.Field(default=10, ge=1)
     request_deadline_seconds: int = pydantic.Field(default=600, ge=1)
     inspect_retry_seconds: int = pydantic.Field(default=30, ge=1)
     resync_seconds: int = pydantic.Field(default=300, ge=10)

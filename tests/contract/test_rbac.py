@@ -25,7 +25,7 @@ USED: dict[tuple[str, str], set[str]] = {
     (OURS, "instanceclasses"): WATCHED,
     (APPS, "deployments"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
     (BATCH, "jobs"): {"create", "delete"} | WATCHED,
-    (CORE, "pods"): WATCHED,
+    (CORE, "pods"): WATCHED | {"delete"},  # one that was given up, with less grace
     (CORE, "services"): LOOKED_UP | APPLIED | WATCHED,
     (CORE, "serviceaccounts"): LOOKED_UP | APPLIED | WATCHED,
     (CORE, "secrets"): {"create"},
