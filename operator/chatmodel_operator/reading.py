@@ -206,7 +206,10 @@ def read_picture(
 def _choose_class(chatmodel: ChatModel, classes: list[Raw]) -> tuple[InstanceClassSpec | None, str]:
     """Return the class a new revision gets, or why there is none."""
     wanted = chatmodel.spec.instance_class_name if chatmodel.spec is not None else None
-    for item in classes:
+    # Of several defaults the newest counts, as with StorageClasses.
+    for item in sorted(
+        classes, key=lambda c: c["metadata"].get("creationTimestamp", ""), reverse=True
+    ):
         meta = item["metadata"]
         default = (meta.get("annotations") or {}).get(DEFAULT_ANNOTATION) == "true"
         if meta["name"] == wanted or (wanted is None and default):
