@@ -22,7 +22,8 @@ def retry_a_failed_target(scene: Scene) -> Record | None:
     target, value = scene.cast.target, scene.observed.chatmodel.retry
     if not target.is_failed or value is None or value == target.status.retry:
         return None
-    attempt = ("failedAt", "answeredAt", "servingAt", "retiredAt", "verification")
+    # Staged anew: what was changed on the claim is found and fetched again.
+    attempt = ("failedAt", "answeredAt", "servingAt", "retiredAt", "verification", "staged")
     cleared = dict.fromkeys(("reason", "message", *attempt, *SWAP))
     return Record(
         target,

@@ -33,6 +33,7 @@ from chatmodel_runtime.engines import Engine
 from chatmodel_runtime.engines.mock import MockEngine
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
 from chatmodel_runtime.logs import configure_logs
+from chatmodel_runtime.progress import Progress, Reporter
 
 logger = logging.getLogger("chatmodel_runtime")
 TERMINATION_LOG = pathlib.Path("/dev/termination-log")
@@ -98,9 +99,13 @@ def stage(env: Mapping[str, str]) -> dict[str, Any]:
     """Fetch a commit into a volume, saying on port 9090 how far it is."""
     config = settings.read_config("stage", env.get(settings.ENV_CONFIG, ""))
     assert isinstance(config, settings.StageConfig)
-    progress = model_manager.Progress(config.commit)
+    progress = Progress(config.commit)
     server.serve_in_thread(management.build_progress_app(progress.read), MANAGEMENT_PORT)
     started = time.monotonic()
+    if config.keep is not None:
+        keep = {*config.keep, model_manager.folder_name(config.model_id, config.commit)}
+        for removed in model_manager.prune(config.models_root, keep):
+            logger.info("removed", extra={"folder": removed})
     _stage(hub.HubClient(config.hub), config.model_id, config.commit, config.models_root, progress)
     return {
         "commit": config.commit,
@@ -114,9 +119,9 @@ def _stage(
     model_id: str,
     commit: str,
     root: pathlib.Path,
-    progress: model_manager.Progress,
+    progress: Progress,
 ) -> pathlib.Path:
-    reporter = model_manager.Reporter(progress, lambda seen: logger.info("staging", extra=seen))
+    reporter = Reporter(progress, lambda seen: logger.info("staging", extra=seen))
     reporter.start()
     try:
         folder = model_manager.stage(client, model_id, commit, root, progress)
@@ -134,7 +139,7 @@ def download(env: Mapping[str, str]) -> None:
     client = hub.HubClient(where, token)
     found = model_manager.inspect(client, model_id, env.get("MODEL_REVISION") or "main")
     print(f"{model_id} at {found['commit']}: {found['totalBytes']} bytes", file=sys.stderr)
-    progress = model_manager.Progress(found["commit"])
+    progress = Progress(found["commit"])
     folder = _stage(client, model_id, found["commit"], settings.cache_dir(env), progress)
     print(f"complete in {folder}", file=sys.stderr)
 

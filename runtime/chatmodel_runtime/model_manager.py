@@ -5,53 +5,22 @@ written last. Whatever is interrupted leaves a hidden folder beside it, which th
 with; nobody ever loads from there. Called by `__main__`.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import tempfile
-import threading
-import time
 from typing import Any
 
 from chatmodel_runtime import hub, screening
 from chatmodel_runtime.errors import BadModel, TryAgain
+from chatmodel_runtime.progress import Progress
 
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 SPARE_BYTES = 16 * 1024 * 1024
 CHUNK = 1024 * 1024
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a staging is; read by another thread."""
-
-    commit: str
-    phase: str = "listing"
-    total_bytes: int = 0
-    finished_bytes: int = 0
-    folder: pathlib.Path | None = None
-    started: float = dataclasses.field(default_factory=time.monotonic)
-
-    def read(self) -> dict[str, Any]:
-        """Return the body of `/progress`; a file under way counts with what is on disk of it."""
-        done = self.finished_bytes
-        if self.folder is not None:
-            parts = self.folder.glob(".cache/huggingface/download/*.incomplete")
-            done += sum(part.stat().st_size for part in parts if part.exists())
-        done = min(done, self.total_bytes)
-        speed = done / max(time.monotonic() - self.started, 0.001)
-        left = (self.total_bytes - done) / speed if speed else None
-        return {
-            "phase": self.phase,
-            "totalBytes": self.total_bytes,
-            "doneBytes": done,
-            "bytesPerSecond": int(speed),
-            "etaSeconds": None if left is None else round(left, 1),
-            "commit": self.commit,
-        }
 
 
 def inspect(client: hub.HubClient, model_id: str, revision: str) -> dict[str, Any]:
@@ -123,7 +92,34 @@ def _chat_template(texts: dict[str, Any]) -> str:
 
 def model_folder(root: pathlib.Path, model_id: str, commit: str) -> pathlib.Path:
     """Return where a commit of a model lies under a root."""
-    return root / model_id.replace("/", "--") / commit
+    return root / folder_name(model_id, commit)
+
+
+def folder_name(model_id: str, commit: str) -> str:
+    """Return where a commit of a model lies below a root, `<org>--<name>/<commit>`."""
+    return f"{model_id.replace('/', '--')}/{commit}"
+
+
+def prune(root: pathlib.Path, keep: set[str]) -> list[str]:
+    """Remove the models below a root that are not in `keep`, unfinished ones too; return them.
+
+    A model loses its marker first: whatever interrupts this, half a model never looks whole.
+    """
+    removed = []
+    for folder in sorted(root.glob("*--*/*")):
+        name = f"{folder.parent.name}/{folder.name.removeprefix('.').removesuffix('.staging')}"
+        if name in keep or not _is_plain(folder) or not _is_plain(folder.parent):
+            continue
+        (folder / COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        removed.append(name)
+        with contextlib.suppress(OSError):  # another commit of the model is there
+            folder.parent.rmdir()
+    return removed
+
+
+def _is_plain(path: pathlib.Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def stage(
@@ -135,12 +131,16 @@ def stage(
 ) -> pathlib.Path:
     """Put a commit's files into place, complete and hashed, or not at all; return the folder.
 
-    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone.
+    Raises `BadModel` or `TryAgain`. What is there already and whole is left alone; what was changed
+    since is fetched anew.
     """
     final = model_folder(root, model_id, commit)
     if (final / COMPLETE).exists():
-        progress.total_bytes = progress.finished_bytes = check(final)
-        return final
+        with contextlib.suppress(BadModel):
+            progress.total_bytes = progress.finished_bytes = check(final)
+            return final
+        (final / COMPLETE).unlink()
+        shutil.rmtree(final)
     listing = client.list_files(model_id, commit)
     files = {file.name: file for file in listing.files}
     chosen = [files[name] for name in screening.choose_files(files)]
@@ -151,8 +151,11 @@ def stage(
     _check_space(work, progress.total_bytes)
     manifest: dict[str, Any] = {}
     for file in chosen:
-        path = client.fetch(model_id, commit, file.name, work)
-        manifest[file.name] = _checked(path, file)
+        try:
+            path, entry = _fetch(client, model_id, commit, file, work)
+        except BadModel:  # once more: a cut may have joined two versions of a file
+            path, entry = _fetch(client, model_id, commit, file, work)
+        manifest[file.name] = entry
         progress.finished_bytes += file.size
         if screening.is_config(file.name):
             _parse(file.name, path.read_text(errors="replace"))
@@ -160,6 +163,14 @@ def stage(
     shutil.rmtree(work / ".cache", ignore_errors=True)
     _finish(work, final, model_id, commit, manifest)
     return final
+
+
+def _fetch(
+    client: hub.HubClient, model_id: str, commit: str, file: hub.RemoteFile, work: pathlib.Path
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Fetch one file and return its path and manifest entry. Raises `BadModel`."""
+    path = client.fetch(model_id, commit, file.name, work)
+    return path, _checked(path, file)
 
 
 def _check_space(folder: pathlib.Path, needed: int) -> None:
@@ -240,23 +251,3 @@ def hash_file(path: pathlib.Path) -> str:
         while block := handle.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
-
-
-class Reporter(threading.Thread):
-    """Says on standard output how far a staging is: one line for every ten percent."""
-
-    def __init__(self, progress: Progress, say: Any) -> None:
-        super().__init__(daemon=True)
-        self._progress = progress
-        self._say = say
-        self.finished = threading.Event()
-
-    def run(self) -> None:
-        """Look twice a second until finished."""
-        last = -1
-        while not self.finished.wait(0.5):
-            seen = self._progress.read()
-            tenth = seen["doneBytes"] * 10 // max(seen["totalBytes"], 1)
-            if tenth != last and seen["totalBytes"]:
-                self._say(seen)
-                last = tenth

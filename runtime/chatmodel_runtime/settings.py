@@ -6,7 +6,7 @@ Read once by `__main__`. What is unknown or contradictory is refused with one se
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.alias_generators import to_camel
@@ -18,6 +18,7 @@ QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
 COMMIT = r"^[0-9a-f]{40}$"
 MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
+FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
 
 
 class Part(pydantic.BaseModel):
@@ -110,7 +111,10 @@ class InspectConfig(Part):
 
 
 class StageConfig(Part):
-    """Which commit to fetch, and where to."""
+    """Which commit to fetch, and where to; `keep` are the folders below `modelsRoot` that stay.
+
+    Without `keep` nothing is removed.
+    """
 
     command: Literal["stage"]
     chat_model: str
@@ -118,6 +122,7 @@ class StageConfig(Part):
     model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
     commit: str = pydantic.Field(pattern=COMMIT)
     models_root: pathlib.Path
+    keep: tuple[Annotated[str, pydantic.Field(pattern=FOLDER)], ...] | None = None
     hub: Hub = Hub()
 
 

@@ -23,6 +23,7 @@ from chatmodel_operator.settings import Hub
 from chatmodel_runtime import __main__ as runtime_main
 from chatmodel_runtime import errors, hub, management, model_manager, scheduling, settings
 from chatmodel_runtime.engines.mock import MockEngine
+from chatmodel_runtime.progress import Progress
 
 MIRRORED = SETTINGS.model_copy(update={"hub": Hub(endpoint="http://hub.test")})
 SPECS = [
@@ -271,7 +272,7 @@ async def test_who_answers_verify_is_compared(
 
 
 async def test_progress_is_understood(address: str) -> None:
-    progress = model_manager.Progress(COMMIT)
+    progress = Progress(COMMIT)
     progress.total_bytes = 1000
     said = progress.read()
     pod = dataclasses.replace(reading.read_pod(raw_pod(prepared(QWEN))), ip=address)

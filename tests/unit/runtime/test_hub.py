@@ -12,6 +12,7 @@ import pytest
 
 from chatmodel_runtime import hub, model_manager, settings
 from chatmodel_runtime.errors import Failure, TryAgain
+from chatmodel_runtime.progress import Progress
 
 COMMIT = "1" * 40
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrSt"
@@ -49,7 +50,7 @@ def inspect(mirror: Mirror, model_id: str = MODEL, revision: str = "main") -> di
 
 
 def stage(mirror: Mirror, root: pathlib.Path, model_id: str = MODEL) -> pathlib.Path:
-    progress = model_manager.Progress(COMMIT)
+    progress = Progress(COMMIT)
     return model_manager.stage(client(mirror), model_id, COMMIT, root, progress)
 
 

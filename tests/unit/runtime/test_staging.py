@@ -11,6 +11,7 @@ import pytest
 
 from chatmodel_runtime import hub, model_manager, settings
 from chatmodel_runtime.errors import Failure
+from chatmodel_runtime.progress import Progress
 
 COMMIT = "1" * 40
 MODEL = "demo/tiny"
@@ -27,11 +28,9 @@ class Mirror(Protocol):
     def asked(self, part: str) -> list[dict[str, Any]]: ...
 
 
-def stage(
-    mirror: Mirror, root: pathlib.Path, progress: model_manager.Progress | None = None
-) -> pathlib.Path:
+def stage(mirror: Mirror, root: pathlib.Path, progress: Progress | None = None) -> pathlib.Path:
     client = hub.HubClient(settings.Hub(endpoint=mirror.endpoint))
-    progress = progress or model_manager.Progress(COMMIT)
+    progress = progress or Progress(COMMIT)
     return model_manager.stage(client, MODEL, COMMIT, root, progress)
 
 
@@ -65,7 +64,7 @@ def test_what_is_complete_is_not_fetched_again(mirror: Mirror, staged: pathlib.P
 
 
 def test_what_is_complete_still_has_its_size(mirror: Mirror, staged: pathlib.Path) -> None:
-    progress = model_manager.Progress(COMMIT)
+    progress = Progress(COMMIT)
     stage(mirror, staged.parents[1], progress)
     assert progress.total_bytes == model_manager.check(staged)
 
@@ -73,6 +72,52 @@ def test_what_is_complete_still_has_its_size(mirror: Mirror, staged: pathlib.Pat
 def test_a_folder_without_its_marker_is_replaced(mirror: Mirror, staged: pathlib.Path) -> None:
     (staged / "COMPLETE").unlink()
     (staged / "model.safetensors").write_bytes(b"half")
+    stage(mirror, staged.parents[1])
+    assert model_manager.check(staged)
+
+
+def lay(root: pathlib.Path, name: str, *, complete: bool = True) -> pathlib.Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    if complete:
+        (folder / "COMPLETE").write_text("x")
+    return folder
+
+
+OLD, OTHER = f"demo--tiny/{'2' * 40}", f"demo--other/{'3' * 40}"
+
+
+def test_what_is_not_kept_is_removed_and_nothing_else(
+    staged: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    root = tmp_path / "models"
+    old, other = lay(root, OLD), lay(root, OTHER)
+    abandoned = lay(root, f"demo--tiny/.{'4' * 40}.staging", complete=False)
+    (root / "lost+found").mkdir()
+    (root / "demo--link").symlink_to(lay(tmp_path, "elsewhere"), target_is_directory=True)
+    removed = model_manager.prune(root, {f"demo--tiny/{COMMIT}", OTHER})
+    assert removed == [f"demo--tiny/{'4' * 40}", OLD]
+    assert not old.exists() and not abandoned.exists()
+    assert other.exists() and (root / "lost+found").exists()
+    assert (tmp_path / "elsewhere/COMPLETE").exists()
+    assert model_manager.check(staged)
+
+
+def test_a_model_whose_last_commit_goes_leaves_no_folder(tmp_path: pathlib.Path) -> None:
+    lay(tmp_path, OTHER)
+    model_manager.prune(tmp_path, set())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_download_that_is_kept_is_gone_on_with(tmp_path: pathlib.Path) -> None:
+    work = lay(tmp_path, f"demo--tiny/.{COMMIT}.staging", complete=False)
+    assert model_manager.prune(tmp_path, {f"demo--tiny/{COMMIT}"}) == []
+    assert work.exists()
+
+
+def test_what_was_changed_since_is_fetched_anew(mirror: Mirror, staged: pathlib.Path) -> None:
+    flip(staged / "model.safetensors")
     stage(mirror, staged.parents[1])
     assert model_manager.check(staged)
 
@@ -150,7 +195,7 @@ def test_a_full_volume_is_said_before_the_first_byte(
 
 
 def test_progress_counts_bytes_and_knows_the_total(mirror: Mirror, tmp_path: pathlib.Path) -> None:
-    progress = model_manager.Progress(COMMIT)
+    progress = Progress(COMMIT)
     assert progress.read()["etaSeconds"] is None
     stage(mirror, tmp_path / "models", progress)
     seen = progress.read()
@@ -162,8 +207,9 @@ def stage_as_process(mirror: Mirror, root: pathlib.Path) -> subprocess.Popen[byt
     code = (
         "import pathlib, sys\n"
         "from chatmodel_runtime import hub, model_manager, settings\n"
+        "from chatmodel_runtime.progress import Progress\n"
         "client = hub.HubClient(settings.Hub(endpoint=sys.argv[1]))\n"
-        "progress = model_manager.Progress(sys.argv[3])\n"
+        "progress = Progress(sys.argv[3])\n"
         "root = pathlib.Path(sys.argv[4])\n"
         "model_manager.stage(client, sys.argv[2], sys.argv[3], root, progress)\n"
     )

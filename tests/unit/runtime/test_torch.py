@@ -15,6 +15,7 @@ from chatmodel_runtime import prompts, scheduling
 from chatmodel_runtime.engines import Cancelled, Sampling
 from chatmodel_runtime.engines.torch import TorchEngine, count_threads
 from chatmodel_runtime.errors import BadModel
+from chatmodel_runtime.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 GREEDY = Sampling()
@@ -177,7 +178,7 @@ def test_a_model_from_the_hub_is_staged_served_and_verified(
 
     mirror.publish(models.QWEN, {path.name: path.read_bytes() for path in stand_in.iterdir()})
     client = hub.HubClient(settings.Hub(endpoint=mirror.endpoint))
-    progress = model_manager.Progress(COMMIT)
+    progress = Progress(COMMIT)
     folder = model_manager.stage(client, models.QWEN, COMMIT, tmp_path / "models", progress)
     config = pod_config | {
         "mode": "qwen",

@@ -1,0 +1,60 @@
+"""How far a staging is: for `/progress`, and in the log.
+
+Filled by `model_manager`, read by `management` and `__main__` from other threads.
+"""
+
+import dataclasses
+import pathlib
+import threading
+import time
+from typing import Any
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a staging is; read by another thread."""
+
+    commit: str
+    phase: str = "listing"
+    total_bytes: int = 0
+    finished_bytes: int = 0
+    folder: pathlib.Path | None = None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def read(self) -> dict[str, Any]:
+        """Return the body of `/progress`; a file under way counts with what is on disk of it."""
+        done = self.finished_bytes
+        if self.folder is not None:
+            parts = self.folder.glob(".cache/huggingface/download/*.incomplete")
+            done += sum(part.stat().st_size for part in parts if part.exists())
+        done = min(done, self.total_bytes)
+        speed = done / max(time.monotonic() - self.started, 0.001)
+        left = (self.total_bytes - done) / speed if speed else None
+        return {
+            "phase": self.phase,
+            "totalBytes": self.total_bytes,
+            "doneBytes": done,
+            "bytesPerSecond": int(speed),
+            "etaSeconds": None if left is None else round(left, 1),
+            "commit": self.commit,
+        }
+
+
+class Reporter(threading.Thread):
+    """Says on standard output how far a staging is: one line for every ten percent."""
+
+    def __init__(self, progress: Progress, say: Any) -> None:
+        super().__init__(daemon=True)
+        self._progress = progress
+        self._say = say
+        self.finished = threading.Event()
+
+    def run(self) -> None:
+        """Look twice a second until finished."""
+        last = -1
+        while not self.finished.wait(0.5):
+            seen = self._progress.read()
+            tenth = seen["doneBytes"] * 10 // max(seen["totalBytes"], 1)
+            if tenth != last and seen["totalBytes"]:
+                self._say(seen)
+                last = tenth
