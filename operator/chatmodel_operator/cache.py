@@ -19,6 +19,16 @@ LATE_SECONDS = 10.0  # after which a watch that has not shown our own write is c
 REMEMBERED = 20_000  # uids of deleted objects, which never come back
 
 
+class Stored(dict[str, Any]):
+    """A kept object. It never changes, so that what was read out of it can stay with it."""
+
+    __slots__ = ("parsed",)
+
+    def __init__(self, body: Object) -> None:
+        super().__init__(body)
+        self.parsed: Any = None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Awaited:
     """A write of ours whose event has not come yet."""
@@ -95,16 +105,16 @@ class Cache:
         """Note that no events come: what is known may be old."""
         self._open.discard((kind, namespace or ""))
 
-    def see(self, kind: str, body: Object, *, is_deleted: bool = False) -> None:
-        """Take an event of a watch."""
+    def see(self, kind: str, body: Object, *, is_deleted: bool = False) -> bool:
+        """Take an event of a watch; return whether it says anything that was not known."""
         ref, version = _ref_of(kind, body), version_of(body)
         awaited = self._awaited.get(ref)
         if awaited is not None and awaited.version <= version:
             del self._awaited[ref]
         if is_deleted:
             self.bury(ref, body["metadata"]["uid"], version)
-        else:
-            self.put(kind, body)
+            return True
+        return self.put(kind, body)
 
     def put(self, kind: str, body: Object, *, is_live: bool = False) -> bool:
         """Keep an object unless a newer state of it is known; return whether it was kept.
@@ -243,7 +253,7 @@ def _ref_of(kind: str, body: Mapping[str, Any]) -> Ref:
     return kind, meta.get("namespace", ""), meta["name"]
 
 
-def _without_managed_fields(body: Object) -> Object:
+def _without_managed_fields(body: Object) -> Stored:
     """Return the object without what takes most room and nobody here reads."""
     meta = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return body | {"metadata": meta}
+    return Stored(body | {"metadata": meta})

@@ -47,7 +47,7 @@ class Operator:
     def __init__(self, config: settings.Settings) -> None:
         self.cluster = Cluster(_connect)
         self.watches = Watches(self.cluster.reads.cache)
-        self.questions = Questions(self.cluster)
+        self.questions = Questions(self.cluster, lambda *key: self.queue.nudge(key))
         self._reconciler = Reconciler(self.cluster, self.questions, config)
         self.queue = WorkQueue(self._look)
         self._resync_seconds = config.timings.resync_seconds
@@ -161,7 +161,7 @@ async def stop(**_: Any) -> None:
 @kopf.on.event(GROUP, VERSION, "chatmodels")
 async def chatmodel_changed(namespace: str | None, name: str | None, **_: Any) -> None:
     """Look at a ChatModel that changed."""
-    _running["operator"].queue.add((str(namespace), str(name)))
+    _running["operator"].queue.nudge((str(namespace), str(name)))
 
 
 @kopf.on.event(GROUP, VERSION, "instanceclasses")
@@ -173,7 +173,7 @@ async def class_changed(**_: Any) -> None:
 async def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
     """Look at the ChatModel a child belongs to."""
     if owner := labels.get(names.LABEL_CHATMODEL):
-        _running["operator"].queue.add((str(namespace), owner))
+        _running["operator"].queue.nudge((str(namespace), owner))
 
 
 for _child in CHILDREN:

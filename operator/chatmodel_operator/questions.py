@@ -1,12 +1,13 @@
 """Side questions that need a network: is the answer right, how far is the download.
 
 Called by `reconcile` with the questions of a plan. Each runs in the background, at most one per
-revision; its answer is written into the revision's status, and that write wakes the next pass.
+revision; its answer is written into the revision's status, and then the next pass is woken.
 The planner only ever reads status.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from chatmodel_operator import cluster, errors, rollout, runtime_client
@@ -21,8 +22,9 @@ PAUSE_SECONDS = 1.0
 class Questions:
     """The questions under way, by the revision they are about."""
 
-    def __init__(self, api: cluster.Cluster) -> None:
+    def __init__(self, api: cluster.Cluster, wake: Callable[[str, str], None]) -> None:
         self._api = api
+        self._wake = wake
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def ask(self, chatmodel: ChatModel, question: rollout.Question) -> None:
@@ -33,6 +35,11 @@ class Questions:
         task = asyncio.create_task(self._ask(chatmodel, question))
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _note(self, chatmodel: ChatModel, revision: Revision, status: dict[str, Any]) -> None:
+        """Write an answer down, and have it looked at."""
+        await self._api.note(chatmodel.namespace, revision, status)
+        self._wake(chatmodel.namespace, chatmodel.name)
 
     async def close(self) -> None:
         """Give up what is being asked; it is asked again after the next start."""
@@ -63,11 +70,8 @@ class Questions:
                 "tokens": answer.tokens,
                 "seconds": round(answer.seconds, 3),
             }
-            await self._api.note(
-                chatmodel.namespace,
-                revision,
-                {"answeredAt": stamp, "progressAt": stamp, "verification": body | _NO_REASON},
-            )
+            right = {"answeredAt": stamp, "progressAt": stamp, "verification": body | _NO_REASON}
+            await self._note(chatmodel, revision, right)
             return
         unreachable = answer.reason is Reason.VerificationUnreachable
         why = {"reason": answer.reason.value, "message": answer.message}
@@ -75,7 +79,7 @@ class Questions:
         same = before is not None and before.reason == answer.reason and count == failures
         if not same:
             note = {"verification": why | {"failures": count}}
-            await self._api.note(chatmodel.namespace, revision, note)
+            await self._note(chatmodel, revision, note)
         await asyncio.sleep(PAUSE_SECONDS)  # the pause between two questions to the same pod
 
     async def _progress(self, chatmodel: ChatModel, question: rollout.Question) -> None:
@@ -89,7 +93,7 @@ class Questions:
         body = {"totalBytes": total, "percent": percent}
         stamp = format_time(self._api.now())
         note = {"download": body, "progressAt": stamp}
-        await self._api.note(chatmodel.namespace, question.revision, note)
+        await self._note(chatmodel, question.revision, note)
 
 
 _NO_REASON = {"reason": None, "message": None}

@@ -3,11 +3,13 @@
 Called by `cluster`. Pure; a stored body that today's types refuse becomes a value, not a crash.
 """
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar, cast
 
 import pydantic
 
-from chatmodel_operator import names, quantities
+from chatmodel_operator import cache, names, quantities
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import (
     VERIFIED,
@@ -30,8 +32,24 @@ from chatmodel_operator.observed import (
 )
 
 Live = Mapping[tuple[str, str], Raw]
+Value = TypeVar("Value")
 
 
+def _once(read: Callable[[Raw], Value]) -> Callable[[Raw], Value]:
+    """Read a kept object once: nothing takes longer in a pass than reading it all again."""
+
+    @functools.wraps(read)
+    def read_once(raw: Raw) -> Value:
+        if not isinstance(raw, cache.Stored):
+            return read(raw)
+        if raw.parsed is None:
+            raw.parsed = (read(raw),)
+        return cast(Value, raw.parsed[0])
+
+    return read_once
+
+
+@_once
 def read_chatmodel(raw: Raw) -> ChatModel:
     """Return the ChatModel; a stored body today's types refuse is a value, not an exception."""
     try:
@@ -42,6 +60,7 @@ def read_chatmodel(raw: Raw) -> ChatModel:
         return ChatModel(raw, None, f"{where}: {first['msg']}")
 
 
+@_once
 def read_revision(raw: Raw) -> Revision | None:
     """Return the revision, or None when its body cannot be read any more."""
     meta = raw["metadata"]
@@ -57,6 +76,7 @@ def read_revision(raw: Raw) -> Revision | None:
         return None
 
 
+@_once
 def read_pod(raw: Raw) -> Pod:
     """Return what matters of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
@@ -108,6 +128,7 @@ def _containers(status: Raw) -> Iterable[Container]:
             )
 
 
+@_once
 def read_job(raw: Raw) -> Job:
     """Return what matters of an inspect or stage Job."""
     labels = raw["metadata"]["labels"]
@@ -129,6 +150,7 @@ def read_job(raw: Raw) -> Job:
     )
 
 
+@_once
 def read_deployment(raw: Raw) -> Deployment:
     """Return what matters of a revision's Deployment."""
     conditions = (raw.get("status") or {}).get("conditions") or []
@@ -220,6 +242,7 @@ def _choose_class(chatmodel: ChatModel, classes: list[Raw]) -> tuple[InstanceCla
     return None, f"there is no InstanceClass {wanted}; there are: {known}"
 
 
+@_once
 def _read_class(raw: Raw) -> tuple[InstanceClassSpec | None, str]:
     try:
         return InstanceClassSpec.model_validate(raw.get("spec") or {}), ""

@@ -1,13 +1,16 @@
 """The story of one pass: observe → plan → record → build → apply → status.
 
-Called by `handlers` for every ChatModel that somebody should look at. Keeps no memory between
-passes; whatever happens, the next pass starts from what the cluster says.
+Called by `handlers` for every ChatModel that somebody should look at. A pass records, or acts, or
+says what it sees: after a write it begins anew, from what the cluster says then.
 """
 
+import dataclasses
 import logging
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
-from chatmodel_operator import cluster, errors, names, questions, rollout, status
+from chatmodel_operator import cluster, drift, errors, names, questions, rollout, status
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.desired import claim, deployment, job, policy, revision, service
 from chatmodel_operator.desired.metadata import Manifest
@@ -27,6 +30,7 @@ class Reconciler:
         self._api = api
         self._questions = asked
         self._settings = settings
+        self._drift = drift.Drift()
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Look at one ChatModel; return the seconds after which to look again without an event.
@@ -43,10 +47,12 @@ class Reconciler:
         try:
             if (pause := await self._record(observed, plan)) is not None:
                 return pause  # acts follow from what has been recorded, read back
-            await self._act(observed, plan)
+            if await self._act(observed, plan):
+                return 0.0  # what was done is looked at before it is told
         except errors.Rejected as error:
             await self._report(observed, _refused(plan, error))
             raise
+        plan = self._with_contested(observed, plan)
         await self._report(observed, plan)
         for question in plan.questions:
             self._questions.ask(observed.chatmodel, question)
@@ -66,6 +72,7 @@ class Reconciler:
                 number=new.number,
                 source=new.source,
                 instance_class=observed.instance_class,
+                settings=self._settings,
                 commit=new.commit,
                 template=new.template,
             )
@@ -85,32 +92,70 @@ class Reconciler:
             return None
         return 0.0
 
-    async def _act(self, observed: Observed, plan: rollout.Plan) -> None:
-        """Make the children what the plan says; traffic moves before pods go."""
-        chatmodel, live = observed.chatmodel, observed.live
-        account = service.build_service_account(chatmodel)
-        await self._api.apply(account, live.get(("ServiceAccount", chatmodel.name)))
+    async def _act(self, observed: Observed, plan: rollout.Plan) -> bool:
+        """Make the children what the plan says; traffic moves before pods go.
+
+        Returns whether anything was made or changed; deletions tell by themselves when done.
+        """
+        chatmodel, wrote = observed.chatmodel, False
         if plan.wants_api_key:
             key = secrets.token_urlsafe(32)
-            await self._api.create(service.build_api_key_secret(chatmodel, key))
+            wrote |= await self._api.create(service.build_api_key_secret(chatmodel, key))
+        for manifest, is_guarded in self._manifests(observed, plan):
+            wrote |= await self._apply(observed, manifest, guarded=is_guarded)
+        for body in self._jobs(chatmodel, plan):
+            if body["metadata"]["name"] not in observed.jobs:
+                wrote |= await self._api.create(body)
+        await self._prune(observed, plan)
+        return wrote
+
+    def _manifests(self, observed: Observed, plan: rollout.Plan) -> list[tuple[Manifest, bool]]:
+        """Return what must be there, in its order, and whether an old picture could do harm."""
+        chatmodel = observed.chatmodel
         serving = plan.serving.name if plan.serving is not None else None
-        switch = service.build_service(chatmodel, serving)
-        await self._api.apply(switch, live.get(("Service", chatmodel.name)), guarded=True)
-        await self._guard(observed, plan)
+        wanted = [
+            (service.build_service_account(chatmodel), False),
+            (service.build_service(chatmodel, serving), True),
+        ]
+        wanted += [(manifest, False) for manifest in self._guards(chatmodel, plan)]
         if plan.claim_bytes is not None:
-            volume = claim.build_claim(chatmodel, plan.claim_bytes)
-            there = live.get(("PersistentVolumeClaim", volume["metadata"]["name"]))
-            await self._api.apply(volume, there)
+            wanted.append((claim.build_claim(chatmodel, plan.claim_bytes), False))
         for name, replicas in plan.replicas.items():
             which, current = observed.find(name), observed.deployments.get(name)
             assert which is not None
-            manifest = deployment.build_deployment(chatmodel, which, replicas)
             fewer = current is not None and replicas < current.replicas
-            await self._api.apply(manifest, live.get(("Deployment", name)), guarded=fewer)
-        for body in self._jobs(chatmodel, plan):
-            if body["metadata"]["name"] not in observed.jobs:
-                await self._api.create(body)
-        await self._prune(observed, plan)
+            wanted.append((deployment.build_deployment(chatmodel, which, replicas), fewer))
+        return wanted
+
+    async def _apply(self, observed: Observed, manifest: Manifest, *, guarded: bool) -> bool:
+        """Apply one manifest, unless somebody else changes it as often as we do."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        live, now = observed.live.get((kind, name)), self._api.now().timestamp()
+        ref = (kind, observed.chatmodel.namespace, name)
+        if live is not None and self._drift.wait(ref, now) > 0:
+            return False
+        wrote = await self._api.apply(manifest, live, guarded=guarded)
+        if wrote and live is not None:
+            self._drift.note(ref, manifest, now)
+        return wrote
+
+    def _with_contested(self, observed: Observed, plan: rollout.Plan) -> rollout.Plan:
+        """Return a plan that says who is not mended any more, if there is one."""
+        namespace, now = observed.chatmodel.namespace, self._api.now().timestamp()
+        for manifest, _ in self._manifests(observed, plan):
+            kind, name = manifest["kind"], manifest["metadata"]["name"]
+            wait = self._drift.wait((kind, namespace, name), now)
+            live: Mapping[str, Any] = observed.live.get((kind, name), {})
+            if wait > 0 and not cluster.is_applied(manifest, live):
+                text = (
+                    f"{kind} {name} was changed by somebody else {drift.MOST_REPAIRS} times within"
+                    f" {drift.WINDOW_SECONDS / 60:.0f} min of our mending it; left as it is until"
+                    " then"
+                )
+                return dataclasses.replace(
+                    plan, reason=Reason.DriftContested, message=text, requeue_after=wait
+                )
+        return plan
 
     def _jobs(self, chatmodel: ChatModel, plan: rollout.Plan) -> list[Manifest]:
         jobs = []
@@ -121,17 +166,15 @@ class Reconciler:
             jobs.append(job.build_stage_job(chatmodel, plan.stage, keep, self._settings))
         return jobs
 
-    async def _guard(self, observed: Observed, plan: rollout.Plan) -> None:
-        """Keep the disruption budget and the network policy as the plan has them."""
-        chatmodel, live = observed.chatmodel, observed.live
+    def _guards(self, chatmodel: ChatModel, plan: rollout.Plan) -> list[Manifest]:
+        """Return the disruption budget and the network policy, as far as the plan has them."""
+        guards = []
         if plan.is_budgeted and plan.serving is not None:
-            budget = policy.build_disruption_budget(chatmodel, plan.serving.name)
-            await self._api.apply(budget, live.get(("PodDisruptionBudget", chatmodel.name)))
+            guards.append(policy.build_disruption_budget(chatmodel, plan.serving.name))
         if self._settings.network.enabled:
-            network = policy.build_network_policy(
-                chatmodel, self._settings.network, calls_hub=plan.calls_hub
-            )
-            await self._api.apply(network, live.get(("NetworkPolicy", chatmodel.name)))
+            network = self._settings.network
+            guards.append(policy.build_network_policy(chatmodel, network, calls_hub=plan.calls_hub))
+        return guards
 
     async def _prune(self, observed: Observed, plan: rollout.Plan) -> None:
         """Remove what has no use any more: Jobs, the claim, revisions beyond the history limit."""

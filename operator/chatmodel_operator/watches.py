@@ -144,21 +144,23 @@ class _Events:
             async for data in self._body.iter_chunked(size):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    if line.strip():
-                        yield self._take(line)
+                    if line.strip() and (taken := self._take(line)):
+                        yield taken
         finally:
             self._store.close(self._place.kind, self._place.namespace)
 
     def _take(self, line: bytes) -> bytes:
+        """Return what kopf is to hear of an event: nothing of what we wrote and know already."""
+        news = True
         try:
             event = json.loads(line)
             what, body = event["type"], event["object"]
             if what in ("ADDED", "MODIFIED", "DELETED"):
-                self._store.see(self._place.kind, body, is_deleted=what == "DELETED")
+                news = self._store.see(self._place.kind, body, is_deleted=what == "DELETED")
         except (ValueError, KeyError, TypeError) as error:
             raise aiohttp.ClientPayloadError(f"not an event of {self._place.kind}") from error
         if what != "ERROR":
-            return line + b"\n"
+            return line + b"\n" if news else b""
         # kopf lists again after 410 and ends after any other error; listing again suits them all.
         if body.get("code") != 410:
             logger.warning("watch of %s: %s; listed again", self._place.kind, body.get("message"))

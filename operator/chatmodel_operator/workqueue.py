@@ -16,6 +16,8 @@ Key = tuple[str, str]
 Work = Callable[[str, str], Awaitable[float | None]]
 
 logger = logging.getLogger(__name__)
+# Events come in swarms: a Deployment's status alone moves four times while one pod starts.
+SWARM_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 # An API server that is back has to be noticed without an event.
 LONGEST_PAUSE_WITHOUT_SERVER = 15.0
@@ -65,6 +67,16 @@ class WorkQueue:
             self._waiting.add(key)
             self._ready.put_nowait(key)
 
+    def nudge(self, key: Key) -> None:
+        """Have a key looked at once the events that come with this one are there as well."""
+        soon = asyncio.get_running_loop().time() + SWARM_SECONDS
+        timer = self._timers.get(key)
+        if key in self._busy:
+            self._again.add(key)
+        elif key not in self._waiting and self._not_before.get(key, 0.0) <= soon:
+            if timer is None or timer.when() > soon:
+                self.add_after(key, SWARM_SECONDS)
+
     def add_after(self, key: Key, seconds: float) -> None:
         """Have a key looked at after a while, unless it is looked at earlier."""
         if seconds <= 0:
@@ -91,7 +103,8 @@ class WorkQueue:
             if key in self._again:
                 self._again.discard(key)
                 # A failed key keeps its pause: events must not turn it into a busy loop.
-                self.add_after(key, pause or 0.0 if key in self._failures else 0.0)
+                is_soon = pause is None or (pause > SWARM_SECONDS and key not in self._failures)
+                self.add_after(key, SWARM_SECONDS if is_soon else pause or 0.0)
             elif pause is not None:
                 self.add_after(key, pause)
 

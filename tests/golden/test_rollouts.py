@@ -255,10 +255,19 @@ class Player:
                 await self.chance.choice(acts)()  # type: ignore[union-attr]
                 self._check()
             # Nothing moves any more when each has had its turn in vain.
-            moved = False
-            for act in acts:
-                moved |= await act()
-                self._check()
+            moved = await self._passes()
+            moved |= await self._controllers()
+            self._check()
+
+    async def _passes(self) -> bool:
+        """Let the operator look as long as it wants to look again at once."""
+        moved = False
+        while await self._pass():
+            moved = True
+            self._check()
+            if self.pause != 0.0:
+                break
+        return moved
 
     async def _controllers(self) -> bool:
         return self.world.step()

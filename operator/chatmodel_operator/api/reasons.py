@@ -84,6 +84,7 @@ class Reason(enum.StrEnum):
     InstanceClassNotFound = "InstanceClassNotFound"
     InvalidSpec = "InvalidSpec"
     NotAllowed = "NotAllowed"
+    DriftContested = "DriftContested"
     NameConflict = "NameConflict"
     WaitingForCleanup = "WaitingForCleanup"
     AdmissionDenied = "AdmissionDenied"
@@ -283,6 +284,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         _O,
         "The operator's settings do not allow this model, revision or patient source.",
         "Write one that they allow, or have allowed in the operator's settings changed.",
+    ),
+    Reason.DriftContested: Explanation(
+        _O,
+        "Somebody else changes one of our objects as often as we mend it.",
+        "Stop the other writer; `kubectl get -o yaml --show-managed-fields` names it.",
     ),
     Reason.NameConflict: Explanation(
         _O, "An object that is not ours has a name we need.", "Rename one of the two."

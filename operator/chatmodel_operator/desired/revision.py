@@ -26,10 +26,11 @@ def build_revision(
     number: int,
     source: Source,
     instance_class: InstanceClassSpec | None,
+    settings: Settings,
     commit: str | None = None,
     template: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Return a new revision, before anything is known but what was asked for.
+    """Return a new revision, with its template when nobody has to be asked what the model is.
 
     `commit` is known for one that repeats another, `template` for one that was lost.
     """
@@ -43,11 +44,12 @@ def build_revision(
             "template": dict(template) if template is not None else None,
         }
     )
+    whole = _complete(chatmodel.name, name, spec, settings) if template is None else None
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": KIND,
         "metadata": build_metadata(chatmodel, name, name),
-        "spec": spec.dump(),
+        "spec": (whole or spec).dump(),
     }
 
 
@@ -59,40 +61,47 @@ def build_preparation(
     settings: Settings,
 ) -> Manifest:
     """Return the spec fields that can be filled in now: class, inspection, engine, template."""
-    spec = revision.spec
-    chosen = spec.instance_class or instance_class
-    found = spec.inspection or inspection
+    chosen = revision.spec.instance_class or instance_class
     if chosen is None:
         return {}
-    known = _what_is_known(revision, found, settings)
-    if known is None:
+    found = revision.spec.inspection or inspection
+    spec = revision.spec.model_copy(update={"instance_class": chosen, "inspection": found})
+    whole = _complete(chatmodel.name, revision.name, spec, settings)
+    if whole is None:
         return {"instanceClass": chosen.dump()}
-    commit, formats = known
-    engine = resolution.choose_engine(spec.source, formats, chosen, settings)
-    if isinstance(engine, resolution.Problem):
-        return {"instanceClass": chosen.dump()}
-    whole = spec.model_copy(
-        update={
-            "instance_class": chosen,
-            "inspection": found,
-            "commit": commit,
-            "engine": engine,
-            "renderer_version": importlib.metadata.version("chatmodel-operator"),
-        }
-    )
-    template = pod.build_template(chatmodel.name, revision.name, whole, settings)
-    once = ("instanceClass", "inspection", "commit", "engine", "rendererVersion")
     body = whole.dump()
-    return {key: body[key] for key in once if key in body} | {"template": template}
+    return {key: body[key] for key in _SET_ONCE if key in body}
+
+
+_SET_ONCE = ("instanceClass", "inspection", "commit", "engine", "rendererVersion", "template")
+
+
+def _complete(
+    chatmodel: str, name: str, spec: ChatModelRevisionSpec, settings: Settings
+) -> ChatModelRevisionSpec | None:
+    """Return the spec with engine and template; None while class or model are not known."""
+    known = _what_is_known(spec, settings)
+    if known is None or spec.instance_class is None:
+        return None
+    commit, formats = known
+    engine = resolution.choose_engine(spec.source, formats, spec.instance_class, settings)
+    if isinstance(engine, resolution.Problem):
+        return None
+    version = importlib.metadata.version("chatmodel-operator")
+    found = {"commit": commit, "engine": engine, "renderer_version": version}
+    whole = spec.model_copy(update=found)
+    template = pod.build_template(chatmodel, name, whole, settings)
+    return whole.model_copy(update={"template": template})
 
 
 def _what_is_known(
-    revision: Revision, found: Inspection | None, settings: Settings
+    spec: ChatModelRevisionSpec, settings: Settings
 ) -> tuple[str | None, tuple[str, ...]] | None:
     """Return commit and formats of the weights; None while nobody has said what they are."""
-    if revision.is_mock:
+    if spec.source.mode == "mock":
         return None, ()
-    if revision.is_embedded:
-        entry = resolution.find_embedded(revision.spec.source, settings)
+    if spec.source.cache_strategy == "Embedded":
+        entry = resolution.find_embedded(spec.source, settings)
         return (entry.commit, entry.formats) if not isinstance(entry, resolution.Problem) else None
+    found = spec.inspection
     return (found.commit, tuple(found.formats)) if found is not None else None
