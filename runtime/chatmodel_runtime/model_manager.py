@@ -6,6 +6,7 @@ with; nobody ever loads from there. Called by `__main__`.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ import threading
 import time
 from typing import Any
 
-from chatmodel_runtime import hub, screening
+from chatmodel_runtime import hub, pruning, screening
 from chatmodel_runtime.errors import BadModel, TryAgain
 
-MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
+MANIFEST, COMPLETE = "manifest.json", pruning.COMPLETE
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 16 * 1024 * 1024
 CHUNK = 1024 * 1024
 
@@ -135,20 +137,58 @@ def stage(
 ) -> pathlib.Path:
     """Put a commit's files into place, complete and hashed, or not at all; return the folder.
 
-    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone.
+    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone; what was
+    changed since is fetched afresh. On a full volume nothing of this try is left behind.
     """
     final = model_folder(root, model_id, commit)
-    if (final / COMPLETE).exists():
-        progress.total_bytes = progress.finished_bytes = check(final)
+    if _is_intact(final, progress):
         return final
     listing = client.list_files(model_id, commit)
     files = {file.name: file for file in listing.files}
     chosen = [files[name] for name in screening.choose_files(files)]
     work = final.with_name(f".{commit}.staging")
-    work.mkdir(parents=True, exist_ok=True)
     progress.total_bytes = sum(file.size for file in chosen)
-    progress.phase, progress.folder = "downloading", work
-    _check_space(work, progress.total_bytes)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        progress.phase, progress.folder = "downloading", work
+        _check_space(work, progress.total_bytes)
+        manifest = _fetch(client, model_id, commit, chosen, work, progress)
+        _finish(work, final, model_id, commit, manifest)
+    except (OSError, TryAgain) as error:
+        if not _is_full(error):
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+        raise _no_room(final.parent, progress.total_bytes) from None
+    return final
+
+
+def _is_intact(final: pathlib.Path, progress: Progress) -> bool:
+    """Say whether a model is there as it was staged; one that was changed is taken away."""
+    if not (final / COMPLETE).exists():
+        return False
+    try:
+        progress.total_bytes = progress.finished_bytes = check(final)
+    except BadModel:
+        pruning.remove(final)
+        return False
+    return True
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, TryAgain):
+        return error.reason == "InsufficientStorage"
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def _fetch(
+    client: hub.HubClient,
+    model_id: str,
+    commit: str,
+    chosen: list[hub.RemoteFile],
+    work: pathlib.Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fetch and screen the chosen files; return the manifest's entries."""
     manifest: dict[str, Any] = {}
     for file in chosen:
         path = client.fetch(model_id, commit, file.name, work)
@@ -158,16 +198,19 @@ def stage(
             _parse(file.name, path.read_text(errors="replace"))
     progress.phase = "finishing"
     shutil.rmtree(work / ".cache", ignore_errors=True)
-    _finish(work, final, model_id, commit, manifest)
-    return final
+    return manifest
 
 
 def _check_space(folder: pathlib.Path, needed: int) -> None:
     there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    if shutil.disk_usage(folder).free < needed - there + SPARE_BYTES:
+        raise _no_room(folder, needed)
+
+
+def _no_room(folder: pathlib.Path, needed: int) -> TryAgain:
     free = shutil.disk_usage(folder).free
-    if free < needed - there + SPARE_BYTES:
-        text = f"the model needs {needed - there} more bytes, the volume has {free} free"
-        raise TryAgain("InsufficientStorage", text)
+    text = f"the model needs {needed + SPARE_BYTES} bytes, the volume has {free} free"
+    return TryAgain("InsufficientStorage", text)
 
 
 def _checked(path: pathlib.Path, file: hub.RemoteFile) -> dict[str, Any]:
@@ -191,22 +234,14 @@ def _finish(
     body = {"modelID": model_id, "commit": commit, "files": manifest}
     (work / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True))
     for path in work.iterdir():
-        _flush(path)
+        pruning.flush(path)
     (work / COMPLETE).write_text(hash_file(work / MANIFEST))
-    _flush(work / COMPLETE)
-    _flush(work)
+    pruning.flush(work / COMPLETE)
+    pruning.flush(work)
     if final.exists():  # without its marker: an older, broken try
         shutil.rmtree(final)
     os.rename(work, final)
-    _flush(final.parent)
-
-
-def _flush(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    pruning.flush(final.parent)
 
 
 def check(folder: pathlib.Path) -> int:

@@ -6,7 +6,7 @@ Read once by `__main__`. What is unknown or contradictory is refused with one se
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,7 @@ ENV_CONFIG = "CHATMODEL_CONFIG"
 QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
 COMMIT = r"^[0-9a-f]{40}$"
+FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
 MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
 
 
@@ -117,6 +118,8 @@ class StageConfig(Part):
     model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
     commit: str = pydantic.Field(pattern=COMMIT)
     models_root: pathlib.Path
+    # The models there that are still needed, `<org>--<name>/<commit>`; None: nothing is removed.
+    keep: tuple[Annotated[str, pydantic.Field(pattern=FOLDER)], ...] | None = None
     hub: Hub = Hub()
 
 

@@ -77,6 +77,23 @@ def test_a_folder_without_its_marker_is_replaced(mirror: Mirror, staged: pathlib
     assert model_manager.check(staged)
 
 
+def test_a_model_that_was_changed_is_fetched_afresh(mirror: Mirror, staged: pathlib.Path) -> None:
+    flip(staged / "model.safetensors")
+    assert stage(mirror, staged.parents[1]) == staged
+    assert model_manager.check(staged)
+
+
+def test_a_changed_model_that_cannot_be_fetched_is_missing(
+    mirror: Mirror, staged: pathlib.Path
+) -> None:
+    flip(staged / "model.safetensors")
+    mirror.fail({"match": "/", "status": 404, "times": 99})
+    with pytest.raises(Failure):
+        stage(mirror, staged.parents[1])
+    with pytest.raises(Failure, match="CacheMissing"):
+        model_manager.check(staged)
+
+
 def flip(path: pathlib.Path) -> None:
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1
