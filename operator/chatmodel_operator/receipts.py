@@ -10,7 +10,7 @@ from typing import Any
 from chatmodel_operator import capacity, failures, staging
 from chatmodel_operator.api.chatmodelrevision import PENDING, VERIFIED
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.observed import parse_time
+from chatmodel_operator.observed import Revision, parse_time
 from chatmodel_operator.scene import SWAP, Record, Scene
 
 # An intent to switch that is older than this was never carried out: it is written anew.
@@ -55,12 +55,21 @@ def record_what_is_staged(scene: Scene) -> Record | None:
     if wanted is None or not wanted.is_persistent or not wanted.is_open or claim is None:
         return None
     if staging.is_staged(scene.observed, wanted):
-        missing = failures.has_reported(scene.observed, wanted, Reason.CacheMissing)
-        return Record(wanted, {"staged": None}) if missing else None
+        return Record(wanted, {"staged": None}) if _is_lost(scene, wanted) else None
     if not failures.is_job_done(scene.observed, wanted):
         return None
     staged = {"time": scene.stamp, "claimUID": claim.uid}
     return Record(wanted, {"staged": staged, "progressAt": scene.stamp, "download": None})
+
+
+def _is_lost(scene: Scene, wanted: Revision) -> bool:
+    """Say whether pods found the weights gone since they were staged, or a verified model changed.
+
+    Of a model that was never verified a changed file is a bad sign: it has just been fetched.
+    """
+    since = parse_time(wanted.status.staged.time) if wanted.status.staged is not None else None
+    signs = (Reason.CacheMissing, *((Reason.IntegrityError,) if wanted.is_verified else ()))
+    return since is not None and failures.has_reported(scene.observed, wanted, signs, since)
 
 
 def begin_a_swap(scene: Scene) -> Record | None:

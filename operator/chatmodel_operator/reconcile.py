@@ -97,16 +97,16 @@ class Reconciler:
         switch = service.build_service(chatmodel, serving)
         await self._api.apply(switch, live.get(("Service", chatmodel.name)), guarded=True)
         await self._guard(observed, plan)
-        if plan.claim_bytes is not None:
-            volume = claim.build_claim(chatmodel, plan.claim_bytes)
-            there = live.get(("PersistentVolumeClaim", volume["metadata"]["name"]))
-            await self._api.apply(volume, there)
         for name, replicas in plan.replicas.items():
             which, current = observed.find(name), observed.deployments.get(name)
             assert which is not None
             manifest = deployment.build_deployment(chatmodel, which, replicas)
             fewer = current is not None and replicas < current.replicas
             await self._api.apply(manifest, live.get(("Deployment", name)), guarded=fewer)
+        if plan.claim_bytes is not None:  # after what serves: a volume may refuse to grow
+            volume = claim.build_claim(chatmodel, plan.claim_bytes)
+            there = live.get(("PersistentVolumeClaim", volume["metadata"]["name"]))
+            await self._api.apply(volume, there)
         for body in self._jobs(chatmodel, plan):
             if body["metadata"]["name"] not in observed.jobs:
                 await self._api.create(body)
