@@ -52,7 +52,7 @@ forward: ## listen on loopback for the Service NAME=triage NAMESPACE=default POR
 	$(DEVCLUSTER) forward $(NAME) -n $(NAMESPACE) --port $(PORT)
 
 .PHONY: images load deploy
-images: install ## build the images with docker, else buildah: IMAGES="operator mock cpu hub"
+images: install ## build the images with docker, else buildah: IMAGES="operator mock cpu hub embedded"
 	PYTHON=$(BIN)/python $(DEVCLUSTER) images $(IMAGES)
 load: ## bring the built images into the cluster's nodes
 	$(DEVCLUSTER) load

@@ -21,20 +21,30 @@ def kubectl(*words: str, text: str | None = None) -> str:
     return done.stdout
 
 
+def change_settings(*, mirror: bool, embedded: str) -> None:
+    """Say in the operator's settings where models are; JSON is YAML too."""
+    found = json.loads(kubectl("-n", SYSTEM, "get", "cm", "chatmodel-operator", "-o", "json"))
+    text = found["data"]["settings.yaml"]
+    if mirror:
+        text = text.replace("endpoint: null", f"endpoint: {MIRROR}")
+    if embedded:
+        text += f"embedded: {embedded}\n"
+    patch = json.dumps({"data": {"settings.yaml": text}})
+    kubectl("-n", SYSTEM, "patch", "cm", "chatmodel-operator", "--type=merge", "-p", patch)
+
+
 def main() -> None:
     """Apply, point the operator at the hub, and wait until both are there."""
     parser = argparse.ArgumentParser(description="Install operator and hub mirror.")
     parser.add_argument("--real-hub", action="store_true", help="use the Hugging Face hub")
+    parser.add_argument(
+        "--embedded", default="", help="JSON for the settings: images with models inside"
+    )
     args = parser.parse_args()
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy/install.yaml"))
     if not args.real_hub:
         kubectl("apply", "-f", str(ROOT / "tests/support/hub/hub.yaml"))
-        settings = json.loads(
-            kubectl("-n", SYSTEM, "get", "cm", "chatmodel-operator", "-o", "json")
-        )
-        text = settings["data"]["settings.yaml"].replace("endpoint: null", f"endpoint: {MIRROR}")
-        patch = json.dumps({"data": {"settings.yaml": text}})
-        kubectl("-n", SYSTEM, "patch", "cm", "chatmodel-operator", "--type=merge", "-p", patch)
+    change_settings(mirror=not args.real_hub, embedded=args.embedded)
     # New images under the same tag, and settings: both are read at start.
     for where, what in ((SYSTEM, "chatmodel-operator"), ("hub", "hub")):
         if where == "hub" and args.real_hub:

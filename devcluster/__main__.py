@@ -43,7 +43,7 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("kubeconfig", help="print the path of the kubeconfig")
     commands.add_parser("bin", help="print the folder with kubectl and the other programs")
     made = commands.add_parser("images", help="build the project's images")
-    made.add_argument("names", nargs="*", help="operator, mock, cpu, hub; default all")
+    made.add_argument("names", nargs="*", help="operator, mock, cpu, hub (the default), embedded")
     commands.add_parser("load", help="bring the built images into the nodes")
     to = commands.add_parser("forward", help="listen on loopback for a Service of the cluster")
     to.add_argument("name", help="the Service")

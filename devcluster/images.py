@@ -4,15 +4,18 @@ An image is built once for its inputs and kept as an archive in the cache; nodes
 cluster import archives, kind loads them.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 
 from devcluster import build
 from devcluster.settings import BASE_IMAGE, ROOT, Settings
@@ -32,10 +35,12 @@ class Image:
     target: str
     inputs: tuple[str, ...]
     takes_wheels: bool = False
+    models: tuple[str, ...] = ()  # to be inside, from the mirror; built only when asked for by name
 
 
 PYTHON = ("pyproject.toml", ".dockerignore")
 DEPENDENCIES = ("pyproject.toml", "Dockerfile.operator", "Dockerfile.runtime")
+MIRROR = ("tests/support/hub_mirror.py", "tests/support/models.py")
 IMAGES = (
     Image(
         "operator",
@@ -64,7 +69,16 @@ IMAGES = (
         "localhost/chatmodel-hub:dev",
         "Dockerfile",
         "",
-        ("tests/support/hub", "tests/support/hub_mirror.py", "tests/support/models.py"),
+        ("tests/support/hub", *MIRROR),
+    ),
+    Image(
+        "embedded",
+        "localhost/chatmodel-runtime:embedded",
+        "Dockerfile.runtime",
+        "embedded",
+        (*PYTHON, "Dockerfile.runtime", "runtime", *MIRROR),
+        takes_wheels=True,
+        models=("Qwen/Qwen3-4B-Thinking-2507", "demo/twin", "demo/wrong-shapes"),
     ),
 )
 
@@ -75,13 +89,21 @@ def has_docker() -> bool:
 
 
 def build_command(
-    image: Image, context: pathlib.Path, *, docker: bool, wheels: pathlib.Path | None
+    image: Image,
+    context: pathlib.Path,
+    *,
+    docker: bool,
+    wheels: pathlib.Path | None,
+    hub: str = "",
 ) -> list[str]:
-    """Return the command line that builds an image."""
+    """Return the command line that builds an image; `hub` is where its models come from."""
     file = str(context / image.dockerfile)
     target = ["--target", image.target] if image.target else []
     base = ["--build-arg", f"BASE={PUBLIC_BASE if docker else BASE_IMAGE}"]
     common = ["-f", file, "-t", image.reference, *base, *target]
+    if image.models:  # the mirror is on this machine's loopback
+        common += ["--network", "host", "--build-arg", f"MODEL_ID={' '.join(image.models)}"]
+        common += ["--build-arg", f"HF_ENDPOINT={hub}"]
     if docker:
         extra = ["--build-context", f"wheels={wheels}"] if wheels else []
         return ["docker", "buildx", "build", "--load", *common, *extra, str(context)]
@@ -93,8 +115,8 @@ def build_command(
 
 
 def build_images(config: Settings, names: list[str], python: str = sys.executable) -> None:
-    """Build the images of these names, or all; say the size of each above the base."""
-    chosen = [image for image in IMAGES if not names or image.name in names]
+    """Build the images of these names, or the usual ones; say the size of each above the base."""
+    chosen = [i for i in IMAGES if i.name in names or not (names or i.models)]
     if unknown := set(names) - {image.name for image in chosen}:
         known = ", ".join(image.name for image in IMAGES)
         raise Problem(f"there is no image {', '.join(sorted(unknown))}; there are: {known}")
@@ -139,7 +161,9 @@ def _build(config: Settings, image: Image, docker: bool, python: str) -> None:
     def work(path: pathlib.Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             context = _context(image, pathlib.Path(folder), python)
-            run(*build_command(image, context, docker=docker, wheels=wheels), env=_environment())
+            with _hub(image, pathlib.Path(folder), python) as hub:
+                command = build_command(image, context, docker=docker, wheels=wheels, hub=hub)
+                run(*command, env=_environment())
             _save(image, path, docker)
 
     archive = config.images / f"{image.name}.tar"
@@ -161,6 +185,24 @@ def _context(image: Image, folder: pathlib.Path, python: str) -> pathlib.Path:
     shutil.copy(support / "hub_mirror.py", folder)
     run(python, support / "models.py", "--out", folder / "models")
     return folder
+
+
+@contextlib.contextmanager
+def _hub(image: Image, folder: pathlib.Path, python: str) -> Iterator[str]:
+    """Run the mirror on loopback while an image with models inside is built; yield its URL."""
+    if not image.models:
+        yield ""
+        return
+    support, root = ROOT / "tests/support", folder / "models"
+    run(python, support / "models.py", "--out", root, "--without-smollm")
+    command = [python, str(support / "hub_mirror.py"), "--root", str(root), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as mirror:
+        try:
+            assert mirror.stdout is not None
+            address = mirror.stdout.readline().split()[-1]
+            yield f"http://{address}"
+        finally:
+            mirror.terminate()
 
 
 def _save(image: Image, path: pathlib.Path, docker: bool) -> None:

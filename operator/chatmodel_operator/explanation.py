@@ -65,8 +65,6 @@ def _explain_wait(scene: Scene, wanted: Revision) -> Why | None:
         found = resolution.find_embedded(wanted.spec.source, scene.settings)
         if isinstance(found, resolution.Problem):
             return Why(found.reason, found.message, True)
-    if lack := staging.lack(scene):
-        return Why(Reason.InsufficientStorage, lack)
     return None
 
 

@@ -225,11 +225,11 @@ def is_job_done(observed: Observed, revision: Revision) -> bool:
 
 
 def has_reported(
-    observed: Observed, revision: Revision, reason: Reason, since: datetime.datetime
+    observed: Observed, revision: Revision, reasons: tuple[Reason, ...], since: datetime.datetime
 ) -> bool:
-    """Say whether a serving pod of a revision ended with a reason of the runtime's own since."""
+    """Say whether a serving pod of a revision ended after `since` with one of the reasons."""
     return any(
-        container.report().get("reason") == reason
+        container.report().get("reason") in reasons
         for pod in observed.pods_of(revision)
         for container in pod.containers
         if container.ended_at is not None and container.ended_at > since

@@ -55,21 +55,21 @@ def record_what_is_staged(scene: Scene) -> Record | None:
     if wanted is None or not wanted.is_persistent or not wanted.is_open or claim is None:
         return None
     if staging.is_staged(scene.observed, wanted):
-        return Record(wanted, {"staged": None}) if _is_damaged(scene, wanted) else None
+        return Record(wanted, {"staged": None}) if _is_lost(scene, wanted) else None
     if not failures.is_job_done(scene.observed, wanted):
         return None
     staged = {"time": scene.stamp, "claimUID": claim.uid}
     return Record(wanted, {"staged": staged, "progressAt": scene.stamp, "download": None})
 
 
-def _is_damaged(scene: Scene, wanted: Revision) -> bool:
-    """Say whether a pod found the staged files gone, or changed although they were good once."""
-    staged = wanted.status.staged
-    since = parse_time(staged.time) if staged is not None else None
-    if since is None:
-        return False
-    reasons = [Reason.CacheMissing, *([Reason.IntegrityError] if wanted.is_verified else [])]
-    return any(failures.has_reported(scene.observed, wanted, r, since) for r in reasons)
+def _is_lost(scene: Scene, wanted: Revision) -> bool:
+    """Say whether pods found the weights gone since they were staged, or a verified model changed.
+
+    Of a model that was never verified a changed file is a bad sign: it has just been fetched.
+    """
+    since = parse_time(wanted.status.staged.time) if wanted.status.staged is not None else None
+    signs = (Reason.CacheMissing, *((Reason.IntegrityError,) if wanted.is_verified else ()))
+    return since is not None and failures.has_reported(scene.observed, wanted, signs, since)
 
 
 def begin_a_swap(scene: Scene) -> Record | None:

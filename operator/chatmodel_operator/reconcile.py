@@ -118,13 +118,13 @@ class Reconciler:
             (service.build_service(chatmodel, serving), True),
         ]
         wanted += [(manifest, False) for manifest in self._guards(chatmodel, plan)]
-        if plan.claim_bytes is not None:
-            wanted.append((claim.build_claim(chatmodel, plan.claim_bytes), False))
         for name, replicas in plan.replicas.items():
             which, current = observed.find(name), observed.deployments.get(name)
             assert which is not None
             fewer = current is not None and replicas < current.replicas
             wanted.append((deployment.build_deployment(chatmodel, which, replicas), fewer))
+        if plan.claim_bytes is not None:  # after what serves: a volume may refuse to grow
+            wanted.append((claim.build_claim(chatmodel, plan.claim_bytes), False))
         return wanted
 
     async def _apply(self, observed: Observed, manifest: Manifest, *, guarded: bool) -> bool:

@@ -48,7 +48,7 @@ def to_stage(scene: Scene) -> Revision | None:
     claim = observed.claim
     if not needs_staging(observed, cast) or claim is None or claim.is_deleting:
         return None
-    if cast.is_paused and cast.wanted is cast.target:
+    if (cast.is_paused and cast.wanted is cast.target) or lack(scene):
         return None
     assert cast.wanted is not None
     others = [
@@ -98,16 +98,17 @@ def is_claim_spare(observed: Observed, cast: Standing) -> bool:
 
 
 def lack(scene: Scene) -> str:
-    """Return why the claim is too small for what must be on it; empty when it is not."""
+    """Return why what waits for staging has no room on the claim; empty when it has."""
     claim = scene.observed.claim
-    if claim is None or not claim.is_bound or claim.capacity_bytes == 0:
+    if claim is None or not needs_staging(scene.observed, scene.cast):
         return ""
+    room = claim.capacity_bytes or claim.requested_bytes
     needed = sum(_total(r) for r in needed_revisions(scene.cast))
-    if needed <= claim.capacity_bytes:
+    if needed <= room:
         return ""
     return (
         f"the models that must be kept take {quantities.format_bytes(needed)}, the claim has"
-        f" {quantities.format_bytes(claim.capacity_bytes)}"
+        f" {quantities.format_bytes(room)}"
     )
 
 

@@ -6,7 +6,7 @@ Called by `records`, and by `explanation` for signs and deadlines. Pure.
 import datetime
 from typing import Any
 
-from chatmodel_operator import capacity, failures, resolution
+from chatmodel_operator import capacity, failures, resolution, staging
 from chatmodel_operator.api.chatmodelrevision import FAILED, PENDING, VERIFIED
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Revision, parse_time
@@ -22,8 +22,8 @@ def retry_a_failed_target(scene: Scene) -> Record | None:
     target, value = scene.cast.target, scene.observed.chatmodel.retry
     if not target.is_failed or value is None or value == target.status.retry:
         return None
-    # Staged anew: what was changed on the claim is found and fetched again.
-    attempt = ("failedAt", "answeredAt", "servingAt", "retiredAt", "verification", "staged")
+    # What is on the claim is looked at again: it may be what was found bad.
+    attempt = ("staged", "failedAt", "answeredAt", "servingAt", "retiredAt", "verification")
     cleared = dict.fromkeys(("reason", "message", *attempt, *SWAP))
     return Record(
         target,
@@ -96,7 +96,9 @@ def current_sign(scene: Scene) -> failures.Sign | None:
     cast, target = scene.cast, scene.cast.target
     if target is not cast.serving:
         started = parse_time(target.status.started_at)
-        return failures.find_sign(scene.observed, target, started) if started else None
+        sign = failures.find_sign(scene.observed, target, started) if started else None
+        lack = staging.lack(scene)
+        return failures.Sign(Reason.InsufficientStorage, lack) if lack and sign is None else sign
     since = parse_time(target.status.serving_at)
     if target.is_verified or since is None or cast.last_good is None:
         return None

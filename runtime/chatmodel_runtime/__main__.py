@@ -24,6 +24,7 @@ from chatmodel_runtime import (
     management,
     model_manager,
     patients,
+    pruning,
     scheduling,
     server,
     settings,
@@ -102,10 +103,10 @@ def stage(env: Mapping[str, str]) -> dict[str, Any]:
     progress = Progress(config.commit)
     server.serve_in_thread(management.build_progress_app(progress.read), MANAGEMENT_PORT)
     started = time.monotonic()
-    if config.keep is not None:
-        keep = {*config.keep, model_manager.folder_name(config.model_id, config.commit)}
-        for removed in model_manager.prune(config.models_root, keep):
-            logger.info("removed", extra={"folder": removed})
+    if config.keep is not None:  # before the room is looked at
+        own = model_manager.model_folder(pathlib.Path(), config.model_id, config.commit)
+        removed = pruning.prune(config.models_root, {str(own), *config.keep})
+        logger.info("pruned", extra={"models": removed})
     _stage(hub.HubClient(config.hub), config.model_id, config.commit, config.models_root, progress)
     return {
         "commit": config.commit,

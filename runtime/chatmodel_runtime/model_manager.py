@@ -5,7 +5,7 @@ written last. Whatever is interrupted leaves a hidden folder beside it, which th
 with; nobody ever loads from there. Called by `__main__`.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,11 +14,12 @@ import shutil
 import tempfile
 from typing import Any
 
-from chatmodel_runtime import hub, screening
+from chatmodel_runtime import hub, pruning, screening
 from chatmodel_runtime.errors import BadModel, TryAgain
 from chatmodel_runtime.progress import Progress
 
-MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
+MANIFEST, COMPLETE = "manifest.json", pruning.COMPLETE
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 16 * 1024 * 1024
 CHUNK = 1024 * 1024
 
@@ -92,34 +93,7 @@ def _chat_template(texts: dict[str, Any]) -> str:
 
 def model_folder(root: pathlib.Path, model_id: str, commit: str) -> pathlib.Path:
     """Return where a commit of a model lies under a root."""
-    return root / folder_name(model_id, commit)
-
-
-def folder_name(model_id: str, commit: str) -> str:
-    """Return where a commit of a model lies below a root, `<org>--<name>/<commit>`."""
-    return f"{model_id.replace('/', '--')}/{commit}"
-
-
-def prune(root: pathlib.Path, keep: set[str]) -> list[str]:
-    """Remove the models below a root that are not in `keep`, unfinished ones too; return them.
-
-    A model loses its marker first: whatever interrupts this, half a model never looks whole.
-    """
-    removed = []
-    for folder in sorted(root.glob("*--*/*")):
-        name = f"{folder.parent.name}/{folder.name.removeprefix('.').removesuffix('.staging')}"
-        if name in keep or not _is_plain(folder) or not _is_plain(folder.parent):
-            continue
-        (folder / COMPLETE).unlink(missing_ok=True)
-        shutil.rmtree(folder)
-        removed.append(name)
-        with contextlib.suppress(OSError):  # another commit of the model is there
-            folder.parent.rmdir()
-    return removed
-
-
-def _is_plain(path: pathlib.Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    return root / model_id.replace("/", "--") / commit
 
 
 def stage(
@@ -131,54 +105,80 @@ def stage(
 ) -> pathlib.Path:
     """Put a commit's files into place, complete and hashed, or not at all; return the folder.
 
-    Raises `BadModel` or `TryAgain`. What is there already and whole is left alone; what was changed
-    since is fetched anew.
+    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone; what was
+    changed since is fetched afresh. On a full volume nothing of this try is left behind.
     """
     final = model_folder(root, model_id, commit)
-    if (final / COMPLETE).exists():
-        with contextlib.suppress(BadModel):
-            progress.total_bytes = progress.finished_bytes = check(final)
-            return final
-        (final / COMPLETE).unlink()
-        shutil.rmtree(final)
+    if _is_intact(final, progress):
+        return final
     listing = client.list_files(model_id, commit)
     files = {file.name: file for file in listing.files}
     chosen = [files[name] for name in screening.choose_files(files)]
     work = final.with_name(f".{commit}.staging")
-    work.mkdir(parents=True, exist_ok=True)
     progress.total_bytes = sum(file.size for file in chosen)
-    progress.phase, progress.folder = "downloading", work
-    _check_space(work, progress.total_bytes)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        progress.phase, progress.folder = "downloading", work
+        _check_space(work, progress.total_bytes)
+        manifest = _fetch(client, model_id, commit, chosen, work, progress)
+        _finish(work, final, model_id, commit, manifest)
+    except (OSError, TryAgain) as error:
+        if not _is_full(error):
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+        raise _no_room(final.parent, progress.total_bytes) from None
+    return final
+
+
+def _is_intact(final: pathlib.Path, progress: Progress) -> bool:
+    """Say whether a model is there as it was staged; one that was changed is taken away."""
+    if not (final / COMPLETE).exists():
+        return False
+    try:
+        progress.total_bytes = progress.finished_bytes = check(final)
+    except BadModel:
+        pruning.remove(final)
+        return False
+    return True
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, TryAgain):
+        return error.reason == "InsufficientStorage"
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def _fetch(
+    client: hub.HubClient,
+    model_id: str,
+    commit: str,
+    chosen: list[hub.RemoteFile],
+    work: pathlib.Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fetch and screen the chosen files; return the manifest's entries."""
     manifest: dict[str, Any] = {}
     for file in chosen:
-        try:
-            path, entry = _fetch(client, model_id, commit, file, work)
-        except BadModel:  # once more: a cut may have joined two versions of a file
-            path, entry = _fetch(client, model_id, commit, file, work)
-        manifest[file.name] = entry
+        path = client.fetch(model_id, commit, file.name, work)
+        manifest[file.name] = _checked(path, file)
         progress.finished_bytes += file.size
         if screening.is_config(file.name):
             _parse(file.name, path.read_text(errors="replace"))
     progress.phase = "finishing"
     shutil.rmtree(work / ".cache", ignore_errors=True)
-    _finish(work, final, model_id, commit, manifest)
-    return final
-
-
-def _fetch(
-    client: hub.HubClient, model_id: str, commit: str, file: hub.RemoteFile, work: pathlib.Path
-) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Fetch one file and return its path and manifest entry. Raises `BadModel`."""
-    path = client.fetch(model_id, commit, file.name, work)
-    return path, _checked(path, file)
+    return manifest
 
 
 def _check_space(folder: pathlib.Path, needed: int) -> None:
     there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    if shutil.disk_usage(folder).free < needed - there + SPARE_BYTES:
+        raise _no_room(folder, needed)
+
+
+def _no_room(folder: pathlib.Path, needed: int) -> TryAgain:
     free = shutil.disk_usage(folder).free
-    if free < needed - there + SPARE_BYTES:
-        text = f"the model needs {needed - there} more bytes, the volume has {free} free"
-        raise TryAgain("InsufficientStorage", text)
+    text = f"the model needs {needed + SPARE_BYTES} bytes, the volume has {free} free"
+    return TryAgain("InsufficientStorage", text)
 
 
 def _checked(path: pathlib.Path, file: hub.RemoteFile) -> dict[str, Any]:
@@ -202,22 +202,14 @@ def _finish(
     body = {"modelID": model_id, "commit": commit, "files": manifest}
     (work / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True))
     for path in work.iterdir():
-        _flush(path)
+        pruning.flush(path)
     (work / COMPLETE).write_text(hash_file(work / MANIFEST))
-    _flush(work / COMPLETE)
-    _flush(work)
+    pruning.flush(work / COMPLETE)
+    pruning.flush(work)
     if final.exists():  # without its marker: an older, broken try
         shutil.rmtree(final)
     os.rename(work, final)
-    _flush(final.parent)
-
-
-def _flush(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    pruning.flush(final.parent)
 
 
 def check(folder: pathlib.Path) -> int:

@@ -17,8 +17,8 @@ ENV_CONFIG = "CHATMODEL_CONFIG"
 QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
 COMMIT = r"^[0-9a-f]{40}$"
+FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
 MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
-FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
 
 
 class Part(pydantic.BaseModel):
@@ -111,10 +111,7 @@ class InspectConfig(Part):
 
 
 class StageConfig(Part):
-    """Which commit to fetch, and where to; `keep` are the folders below `modelsRoot` that stay.
-
-    Without `keep` nothing is removed.
-    """
+    """Which commit to fetch, and where to."""
 
     command: Literal["stage"]
     chat_model: str
@@ -122,6 +119,7 @@ class StageConfig(Part):
     model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
     commit: str = pydantic.Field(pattern=COMMIT)
     models_root: pathlib.Path
+    # The models there that are still needed, `<org>--<name>/<commit>`; None: nothing is removed.
     keep: tuple[Annotated[str, pydantic.Field(pattern=FOLDER)], ...] | None = None
     hub: Hub = Hub()
 

@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 import uvicorn
 from pictures import COMMIT, NAME, SETTINGS, Body, make_revision, raw_pod
-from rendered import GATED, HUGGINGFACE, MOCK, QWEN, TOKEN, config, prepared
+from rendered import (
+    BUILT_IN,
+    EMBEDDED,
+    GATED,
+    HUGGINGFACE,
+    MOCK,
+    PERSISTENT,
+    QWEN,
+    TOKEN,
+    config,
+    prepared,
+)
 from signs import serve, sign_of
 
 from chatmodel_operator import failures, names, observed, reading, revision, runtime_client
@@ -25,7 +36,7 @@ from chatmodel_runtime import errors, hub, management, model_manager, scheduling
 from chatmodel_runtime.engines.mock import MockEngine
 from chatmodel_runtime.progress import Progress
 
-MIRRORED = SETTINGS.model_copy(update={"hub": Hub(endpoint="http://hub.test")})
+MIRRORED = BUILT_IN.model_copy(update={"hub": Hub(endpoint="http://hub.test")})
 SPECS = [
     pytest.param(MOCK, id="mock"),
     pytest.param(MOCK | {"auth": {"mode": "None"}}, id="mock without keys"),
@@ -34,7 +45,11 @@ SPECS = [
     pytest.param(QWEN | {"model": {"tokenSecretRef": TOKEN}}, id="qwen with a token"),
     pytest.param(HUGGINGFACE, id="a public model"),
     pytest.param(GATED, id="a gated model"),
+    pytest.param(PERSISTENT, id="a model on a claim"),
+    pytest.param(GATED | {"cache": PERSISTENT["cache"]}, id="a gated model on a claim"),
+    pytest.param(EMBEDDED, id="a model in its image"),
 ]
+FETCHED = SPECS[3:-1]
 EXTREMES = [
     pytest.param(
         {"maxNewTokens": 1, "maxThinkingTokens": 0, "temperature": 0, "topP": 0.01, "topK": 0},
@@ -67,22 +82,31 @@ def test_the_configuration_of_serve_is_understood_as_it_was_meant(spec: Body) ->
     assert found.limits.drain_seconds == SETTINGS.timings.drain_seconds
 
 
-@pytest.mark.parametrize("spec", SPECS[3:])
+@pytest.mark.parametrize("spec", FETCHED)
 def test_the_configuration_of_inspect_is_understood_as_it_was_meant(spec: Body) -> None:
     found, source = read(spec, "inspect"), prepared(spec).spec.source
     assert isinstance(found, settings.InspectConfig)
     assert (found.model_id, found.model_revision) == (source.model_id, source.model_revision)
     assert found.hub.endpoint == "http://hub.test"
-    assert (found.hub.token_file is None) == (source.token_secret_ref is None)
+    assert (found.hub.token_file is None) == ("tokenSecretRef" not in spec.get("model", {}))
 
 
-@pytest.mark.parametrize("spec", SPECS[3:])
+@pytest.mark.parametrize("spec", FETCHED)
 def test_the_configuration_of_stage_is_understood_as_it_was_meant(spec: Body) -> None:
     found, source = read(spec, "stage"), prepared(spec).spec.source
     assert isinstance(found, settings.StageConfig)
     assert (found.model_id, found.commit) == (source.model_id, COMMIT)
     assert found.hub.endpoint == "http://hub.test"
-    assert (found.hub.token_file is None) == (source.token_secret_ref is None)
+    assert (found.hub.token_file is None) == ("tokenSecretRef" not in spec.get("model", {}))
+
+
+def test_what_must_stay_on_a_claim_is_understood_and_only_there() -> None:
+    on_claim, in_pod = read(PERSISTENT, "stage"), read(QWEN, "stage")
+    assert isinstance(on_claim, settings.StageConfig)
+    assert isinstance(in_pod, settings.StageConfig)
+    folder = model_manager.model_folder(pathlib.Path(), on_claim.model_id, on_claim.commit)
+    assert on_claim.keep == (str(folder),)
+    assert in_pod.keep is None
 
 
 @pytest.mark.parametrize("generation", EXTREMES)
@@ -92,7 +116,14 @@ def test_what_the_schema_allows_the_runtime_takes(generation: Body) -> None:
     assert found.generation.model_dump(by_alias=True) == generation
 
 
-@pytest.mark.parametrize("spec", SPECS[3:])
+def test_a_model_in_its_image_is_looked_for_where_the_image_has_it() -> None:
+    looks = read(EMBEDDED, "serve")
+    assert isinstance(looks, settings.ServeConfig)
+    root = pathlib.Path(names.MODELS_ROOT)
+    assert looks.model_dir == model_manager.model_folder(root, str(looks.model_id), COMMIT)
+
+
+@pytest.mark.parametrize("spec", FETCHED)
 def test_stage_puts_the_model_where_serve_looks_for_it(spec: Body) -> None:
     looks, puts = read(spec, "serve"), read(spec, "stage")
     assert isinstance(looks, settings.ServeConfig)

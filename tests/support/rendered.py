@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pictures import CLASS, INSPECTION, SETTINGS, Body, chatmodel, make_revision
+from pictures import CLASS, COMMIT, INSPECTION, SETTINGS, Body, chatmodel, make_revision
 
 from chatmodel_operator import names
 from chatmodel_operator.api.chatmodelrevision import Inspection
 from chatmodel_operator.desired import deployment, job, revision, service
 from chatmodel_operator.observed import Revision
-from chatmodel_operator.settings import Settings
+from chatmodel_operator.settings import Embedded, Settings
 
 TOKEN = {"name": "hub", "key": "token"}
 MOCK: Body = {"mode": "mock"}
@@ -24,16 +24,31 @@ GATED: Body = {
     "generation": {"maxNewTokens": 64, "maxThinkingTokens": 0, "temperature": 0, "topK": 20},
 }
 
+PERSISTENT: Body = QWEN | {"cache": {"strategy": "Persistent"}}
+EMBEDDED: Body = QWEN | {"cache": {"strategy": "Embedded"}}
+BUILT_IN = SETTINGS.model_copy(
+    update={
+        "embedded": (
+            Embedded(
+                model_id="Qwen/Qwen3-4B-Thinking-2507",
+                commit=COMMIT,
+                weight_bytes=7_900_000_000,
+                image="registry.test/qwen:1",
+            ),
+        )
+    }
+)
 
-def prepared(spec: Body, settings: Settings = SETTINGS) -> Revision:
+
+def prepared(spec: Body, settings: Settings = BUILT_IN) -> Revision:
     """Return a revision with everything filled in that a pass fills in."""
     bare = make_revision(1, filled={"template": None}, **spec)
-    found = None if bare.is_mock else Inspection.model_validate(INSPECTION)
+    found = None if bare.is_mock or bare.is_embedded else Inspection.model_validate(INSPECTION)
     filled = revision.build_preparation(chatmodel(**spec), bare, found, CLASS, settings)
     return make_revision(1, filled=filled, **spec)
 
 
-def template(spec: Body, settings: Settings = SETTINGS) -> Body:
+def template(spec: Body, settings: Settings = BUILT_IN) -> Body:
     """Return the pod template of a spec."""
     body = prepared(spec, settings).spec.template
     assert body is not None
@@ -42,6 +57,10 @@ def template(spec: Body, settings: Settings = SETTINGS) -> Body:
 
 def inspect_job(spec: Body, settings: Settings = SETTINGS) -> Body:
     return job.build_inspect_job(chatmodel(**spec), make_revision(1, **spec), settings)
+
+
+def stage_job(spec: Body, keep: tuple[str, ...], settings: Settings = SETTINGS) -> Body:
+    return job.build_stage_job(chatmodel(**spec), prepared(spec), keep, settings)
 
 
 def containers(pod: Body) -> Iterator[Body]:
@@ -58,11 +77,15 @@ def configs(pod: Body) -> Iterator[tuple[str, str]]:
                 yield container["args"][0], variable["value"]
 
 
-def config(spec: Body, command: str, settings: Settings = SETTINGS) -> dict[str, Any]:
+def config(spec: Body, command: str, settings: Settings = BUILT_IN) -> dict[str, Any]:
     """Return the configuration that a spec's pods get for one command."""
+    which = prepared(spec, settings)
     pods = [template(spec, settings)["spec"]]
-    if spec["mode"] != "mock":
+    if not which.is_mock and not which.is_embedded:
         pods.append(inspect_job(spec, settings)["spec"]["template"]["spec"])
+    if which.is_persistent:
+        keep = (names.model_folder(str(which.spec.source.model_id), str(which.spec.commit)),)
+        pods.append(stage_job(spec, keep, settings)["spec"]["template"]["spec"])
     found = dict(pair for pod in pods for pair in configs(pod))
     body = json.loads(found[command])
     assert isinstance(body, dict)

@@ -151,6 +151,18 @@ def test_docker_and_buildah_get_their_own_command_lines(tmp_path: pathlib.Path) 
     assert buildah[buildah.index("--target") + 1] == "cpu"
 
 
+@pytest.mark.parametrize("docker", [True, False])
+def test_an_image_with_models_inside_is_told_where_they_are(
+    tmp_path: pathlib.Path, docker: bool
+) -> None:
+    image = next(i for i in images.IMAGES if i.models)
+    hub = "http://127.0.0.1:8080"
+    words = images.build_command(image, tmp_path, docker=docker, wheels=None, hub=hub)
+    assert f"HF_ENDPOINT={hub}" in words
+    assert f"MODEL_ID={' '.join(image.models)}" in words
+    assert words[words.index("--network") + 1] == "host"
+
+
 def test_an_unknown_image_is_named_with_those_there_are(config: settings.Settings) -> None:
     with pytest.raises(Problem, match="there is no image nope; there are: operator, mock"):
         images.build_images(config, ["nope"])

@@ -70,6 +70,20 @@ def test_the_configuration_of_stage_is_taken() -> None:
     read = settings.read_config("stage", json.dumps(STAGE))
     assert isinstance(read, settings.StageConfig)
     assert read.models_root == pathlib.Path("/models")
+    assert read.keep is None
+
+
+def test_what_is_kept_is_told_from_nothing_said() -> None:
+    for keep in ([], [f"org--name/{COMMIT}"]):
+        read = settings.read_config("stage", json.dumps(STAGE | {"keep": keep}))
+        assert isinstance(read, settings.StageConfig)
+        assert read.keep == tuple(keep)
+
+
+@pytest.mark.parametrize("name", ["org/name", f"../{COMMIT}", f"org--name/../{COMMIT}", "", "/"])
+def test_what_is_kept_must_be_named_as_it_lies(name: str) -> None:
+    with pytest.raises(ConfigError, match="keep"):
+        settings.read_config("stage", json.dumps(STAGE | {"keep": [name]}))
 
 
 @pytest.mark.parametrize(

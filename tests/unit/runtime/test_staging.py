@@ -76,50 +76,21 @@ def test_a_folder_without_its_marker_is_replaced(mirror: Mirror, staged: pathlib
     assert model_manager.check(staged)
 
 
-def lay(root: pathlib.Path, name: str, *, complete: bool = True) -> pathlib.Path:
-    folder = root / name
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
-    if complete:
-        (folder / "COMPLETE").write_text("x")
-    return folder
-
-
-OLD, OTHER = f"demo--tiny/{'2' * 40}", f"demo--other/{'3' * 40}"
-
-
-def test_what_is_not_kept_is_removed_and_nothing_else(
-    staged: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    root = tmp_path / "models"
-    old, other = lay(root, OLD), lay(root, OTHER)
-    abandoned = lay(root, f"demo--tiny/.{'4' * 40}.staging", complete=False)
-    (root / "lost+found").mkdir()
-    (root / "demo--link").symlink_to(lay(tmp_path, "elsewhere"), target_is_directory=True)
-    removed = model_manager.prune(root, {f"demo--tiny/{COMMIT}", OTHER})
-    assert removed == [f"demo--tiny/{'4' * 40}", OLD]
-    assert not old.exists() and not abandoned.exists()
-    assert other.exists() and (root / "lost+found").exists()
-    assert (tmp_path / "elsewhere/COMPLETE").exists()
-    assert model_manager.check(staged)
-
-
-def test_a_model_whose_last_commit_goes_leaves_no_folder(tmp_path: pathlib.Path) -> None:
-    lay(tmp_path, OTHER)
-    model_manager.prune(tmp_path, set())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unfinished_download_that_is_kept_is_gone_on_with(tmp_path: pathlib.Path) -> None:
-    work = lay(tmp_path, f"demo--tiny/.{COMMIT}.staging", complete=False)
-    assert model_manager.prune(tmp_path, {f"demo--tiny/{COMMIT}"}) == []
-    assert work.exists()
-
-
-def test_what_was_changed_since_is_fetched_anew(mirror: Mirror, staged: pathlib.Path) -> None:
+def test_a_model_that_was_changed_is_fetched_afresh(mirror: Mirror, staged: pathlib.Path) -> None:
     flip(staged / "model.safetensors")
-    stage(mirror, staged.parents[1])
+    assert stage(mirror, staged.parents[1]) == staged
     assert model_manager.check(staged)
+
+
+def test_a_changed_model_that_cannot_be_fetched_is_missing(
+    mirror: Mirror, staged: pathlib.Path
+) -> None:
+    flip(staged / "model.safetensors")
+    mirror.fail({"match": "/", "status": 404, "times": 99})
+    with pytest.raises(Failure):
+        stage(mirror, staged.parents[1])
+    with pytest.raises(Failure, match="CacheMissing"):
+        model_manager.check(staged)
 
 
 def flip(path: pathlib.Path) -> None:
