@@ -1,6 +1,6 @@
 """HTTP to the API server: one request function, errors made once, and the server's clock.
 
-Used by `cluster` only. Knows verbs and paths, nothing of ChatModels.
+Used by `cluster` and `leadership`. Knows verbs and paths, nothing of ChatModels.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from chatmodel_operator.api.fields import GROUP, VERSION
 
 Body = Mapping[str, Any]
 OnWrite = Callable[[str, Body | None, dict[str, Any] | None], None]
+OnAnswer = Callable[[str, str, int | None], None]
 
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 APPLY, MERGE, JSON = (
@@ -43,6 +44,7 @@ PATHS = {
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Event": ("/apis/events.k8s.io/v1", "events"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
 }
 
 
@@ -103,11 +105,22 @@ class ApiClient:
     """A thin asynchronous client; `connect` is called at first use and after a 401.
 
     `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
+    `on_answer` hears of every request: method, path, and the status, or None without an answer.
+    `may_write` is asked right before a write is sent.
     """
 
-    def __init__(self, connect: Callable[[], Connection], on_write: OnWrite) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        on_write: OnWrite = lambda *_: None,
+        *,
+        on_answer: OnAnswer = lambda *_: None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._connect = connect
         self._on_write = on_write
+        self._on_answer = on_answer
+        self._may_write = may_write
         self._connection: Connection | None = None
         self._session: aiohttp.ClientSession | None = None
         self._clock: tuple[datetime.datetime, float] | None = None
@@ -161,17 +174,22 @@ class ApiClient:
         what = f"{method} {path}"
         for attempt in ("first", "after a new login"):
             session = self._open(renew=attempt != "first")
+            if method != "GET" and not self._may_write():
+                # Passes of a leader that has lost its Lease are being cancelled; until then: this.
+                raise errors.Unavailable(what, "NotLeading", "another operator may be leading")
             data = None if body is None else json.dumps(body)
             headers = {"Content-Type": content_type} if body is not None else {}
             try:
                 async with session.request(
                     method, path, data=data, params=query, headers=headers, timeout=TIMEOUT
                 ) as response:
+                    self._on_answer(method, path, response.status)
                     self._set_clock(response.headers.get("Date"))
                     if response.status == 401 and attempt == "first":
                         continue
                     return await self._read(what, response)
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                self._on_answer(method, path, None)
                 text = str(error) or type(error).__name__
                 raise errors.Unavailable(what, type(error).__name__, text) from error
         raise AssertionError("the loop above returns or raises")

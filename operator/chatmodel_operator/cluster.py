@@ -11,7 +11,15 @@ from chatmodel_operator import errors, names, observed, quantities, reading, rea
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.api_client import APPLY, JSON, MERGE, ApiClient, Connection, path_of
+from chatmodel_operator.api_client import (
+    APPLY,
+    JSON,
+    MERGE,
+    ApiClient,
+    Connection,
+    OnAnswer,
+    path_of,
+)
 
 Manifest = dict[str, Any]
 LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
@@ -26,8 +34,16 @@ PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
 class Cluster:
     """The API server, as far as this operator needs it."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._client = ApiClient(connect, self._take_answer)
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        on_answer: OnAnswer = lambda *_: None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._client = ApiClient(
+            connect, self._take_answer, on_answer=on_answer, may_write=may_write
+        )
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
         self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
 

@@ -6,6 +6,9 @@ Used everywhere. Child names are deterministic, so that a lost reply never makes
 from chatmodel_operator.api.fields import GROUP
 
 FIELD_MANAGER = "chatmodel-operator"
+SYSTEM_NAMESPACE = "chatmodel-system"
+LEASE = "chatmodel-operator"
+ENV_POD_NAMESPACE, ENV_POD_NAME = "POD_NAMESPACE", "POD_NAME"
 
 LABEL_CHATMODEL = f"{GROUP}/chatmodel"
 LABEL_REVISION = f"{GROUP}/revision"

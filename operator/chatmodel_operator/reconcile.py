@@ -7,10 +7,19 @@ says what it sees: after a write it begins anew, from what the cluster says then
 import dataclasses
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import cluster, drift, errors, names, questions, rollout, status
+from chatmodel_operator import (
+    cluster,
+    drift,
+    errors,
+    names,
+    questions,
+    records,
+    rollout,
+    status,
+)
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.desired import claim, deployment, job, policy, revision, service
 from chatmodel_operator.desired.metadata import Manifest
@@ -25,9 +34,14 @@ class Reconciler:
     """Makes the cluster agree with one ChatModel at a time."""
 
     def __init__(
-        self, api: cluster.Cluster, asked: questions.Questions, settings: Settings
+        self,
+        api: cluster.Cluster,
+        asked: questions.Questions,
+        settings: Settings,
+        on_outcome: Callable[[records.Outcome], None] = lambda _: None,
     ) -> None:
         self._api = api
+        self._on_outcome = on_outcome
         self._questions = asked
         self._settings = settings
         self._drift = drift.Drift()
@@ -82,6 +96,8 @@ class Reconciler:
         elif plan.record is not None:
             record = plan.record
             await self._api.record(chatmodel.namespace, record.revision, "status", record.status)
+            if (outcome := records.find_outcome(record, plan.cast)) is not None:
+                self._on_outcome(outcome)
         elif plan.prepare is not None:
             which, found = plan.prepare.revision, plan.prepare.inspection
             body = revision.build_preparation(

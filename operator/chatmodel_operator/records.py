@@ -6,8 +6,11 @@ write is the only one that speaks in a pass, and its own record makes it silent 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
-from chatmodel_operator import receipts, verdicts
+from chatmodel_operator import receipts, standing, verdicts
+from chatmodel_operator.api.chatmodelrevision import FAILED, VERIFIED
+from chatmodel_operator.observed import parse_time
 from chatmodel_operator.scene import Record, Scene
 
 RULES: tuple[Callable[[Scene], Record | None], ...] = (
@@ -36,6 +39,32 @@ def next_record(scene: Scene) -> Record | None:
         if (record := rule(scene)) is not None:
             return _without_idle_clearing(record)
     return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a rollout ended, and the seconds from its start to the verdict."""
+
+    result: Literal["completed", "rolled_back", "failed"]
+    seconds: float
+
+
+def find_outcome(record: Record, cast: standing.Standing | None) -> Outcome | None:
+    """Return the end of a rollout that a record states; None for every other record.
+
+    `failed` has nothing to go back to, or is held. A lost verdict that is restored ends nothing.
+    """
+    status, before = record.status, record.revision.status
+    verdict = status.get("verdict")
+    ended = parse_time(status.get("failedAt" if verdict == FAILED else "verifiedAt"))
+    started = parse_time(before.started_at)
+    if verdict not in (VERIFIED, FAILED) or ended is None or started is None:
+        return None
+    seconds = (ended - started).total_seconds()
+    if verdict == VERIFIED:
+        return Outcome("completed", seconds)
+    goes_back = cast is not None and cast.last_good is not None and "retiredAt" in status
+    return Outcome("rolled_back" if goes_back else "failed", seconds)
 
 
 def _without_idle_clearing(record: Record) -> Record:

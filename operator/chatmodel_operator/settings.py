@@ -6,11 +6,13 @@ ChatModels can change none of it.
 
 import pathlib
 import re
-from typing import Literal
+from typing import Literal, Self
 
 import pydantic
 import yaml
 from pydantic.alias_generators import to_camel
+
+from chatmodel_operator import names
 
 ENV_FILE = "CHATMODEL_OPERATOR_SETTINGS"
 
@@ -59,7 +61,7 @@ class Network(_Part):
     hub: tuple[Peer, ...] = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
     patient_api: tuple[Peer, ...] = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
     # Namespaces, by name, whose pods may reach the management port: the operator's, the scraper's.
-    management_namespaces: tuple[str, ...] = ("chatmodel-system",)
+    management_namespaces: tuple[str, ...] = (names.SYSTEM_NAMESPACE,)
 
 
 class Prices(_Part):
@@ -105,6 +107,23 @@ class Timings(_Part):
     resync_seconds: int = pydantic.Field(default=300, ge=10)
 
 
+class LeaderElection(_Part):
+    """With it several operators can be there at once; one works, the others stand by."""
+
+    enabled: bool = False  # `kopf run` on a laptop needs no Lease; deploy/operator.yaml says true
+    lease_duration_seconds: int = pydantic.Field(default=15, ge=3)
+    renew_deadline_seconds: int = pydantic.Field(default=10, ge=2)
+    retry_seconds: int = pydantic.Field(default=2, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _leave_time_to_stop(self) -> Self:
+        if self.lease_duration_seconds <= self.renew_deadline_seconds:
+            raise ValueError("leaseDurationSeconds has to be more than renewDeadlineSeconds")
+        if self.renew_deadline_seconds < 2 * self.retry_seconds:
+            raise ValueError("renewDeadlineSeconds has to be at least twice retrySeconds")
+        return self
+
+
 class Settings(_Part):
     """All of the operator's settings."""
 
@@ -118,6 +137,9 @@ class Settings(_Part):
     network: Network = Network()
     prices: Prices = Prices()
     timings: Timings = Timings()
+    leader_election: LeaderElection = LeaderElection()
+    # Of /livez, /readyz and /metrics; none: not served, so that two can run on a laptop.
+    health_port: int | None = pydantic.Field(default=None, ge=1, le=65535)
 
 
 def load(path: str | None) -> Settings:

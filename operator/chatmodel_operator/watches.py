@@ -34,6 +34,7 @@ class Watches:
         self._not_before: dict[Place, float] = {}
         self._pages: dict[Place, list[cache.Object]] = {}
         self._open: dict[Place, aiohttp.ClientResponse] = {}
+        self.reconnects = 0
         self.slowed = 0
 
     def open_session(self, connection: Connection) -> aiohttp.ClientSession:
@@ -72,6 +73,7 @@ class Watches:
 
     async def _wait_for_turn(self, place: Place, *, is_watch: bool) -> None:
         """Wait until the watch may be opened: three times at once, then once a second."""
+        self.reconnects += is_watch and (place, is_watch) in self._paces
         new = pacing.Bucket(RECONNECTS_A_SECOND, FREE_RECONNECTS)
         bucket = self._paces.setdefault((place, is_watch), new)
         wait = max(bucket.take(_now()), self._not_before.get(place, 0.0) - _now())

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from chatmodel_operator import names
 from chatmodel_operator.api_client import PATHS
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLUSTER_ROLE = "chatmodel-operator"
+LEASES = ("coordination.k8s.io", "leases")
 CORE, OURS, APPS, BATCH, EVENTS = "", "carepath.ai", "apps", "batch", "events.k8s.io"
 WATCHED = {"list", "watch"}  # by kopf, in handlers.py
 APPLIED = {"create", "patch"}  # applying what is not there creates it
@@ -35,15 +37,18 @@ USED: dict[tuple[str, str], set[str]] = {
     (EVENTS, "events"): {"create", "list"},
 }
 
+# In the operator's own namespace, by leadership.py.
+USED_AT_HOME = {LEASES: {"create", "get", "patch"}}
+
 Rule = dict[str, Any]
 
 
-def rules(source: str) -> list[Rule]:
+def rules(source: str, kind: str = "ClusterRole") -> list[Rule]:
     documents = yaml.safe_load_all((ROOT / source).read_text())
     (role,) = (
         document
         for document in documents
-        if document["kind"] == "ClusterRole" and document["metadata"]["name"] == CLUSTER_ROLE
+        if document["kind"] == kind and document["metadata"]["name"] == CLUSTER_ROLE
     )
     return list(role["rules"])
 
@@ -80,8 +85,17 @@ def test_the_operator_may_do_what_its_code_does_and_no_more(source: str) -> None
 
 
 @SOURCES
-def test_the_operator_cannot_read_secrets_and_has_no_wildcard(source: str) -> None:
-    assert list(faults(rules(source))) == []
+def test_at_home_the_operator_may_use_its_own_lease_and_no_other(source: str) -> None:
+    of = rules(source, "Role")
+    assert granted(of) == USED_AT_HOME
+    unnamed = [rule for rule in of if rule.get("resourceNames") != [names.LEASE]]
+    assert [rule["verbs"] for rule in unnamed] == [["create"]]
+
+
+@SOURCES
+@pytest.mark.parametrize("kind", ["ClusterRole", "Role"])
+def test_the_operator_cannot_read_secrets_and_has_no_wildcard(source: str, kind: str) -> None:
+    assert list(faults(rules(source, kind))) == []
 
 
 @pytest.mark.parametrize(
@@ -109,4 +123,4 @@ def test_the_table_speaks_of_every_kind_the_client_knows() -> None:
         (prefix.split("/")[2] if "apis" in prefix else "", plural)
         for prefix, plural in PATHS.values()
     }
-    assert known == {key for key in USED if "/" not in key[1]}
+    assert known == {key for key in USED | USED_AT_HOME if "/" not in key[1]}
