@@ -12,6 +12,7 @@ PIECES = (
     ),
     "namespace.yaml",
     "rbac.yaml",
+    "admission.yaml",
     "classes.yaml",
     "operator.yaml",
 )

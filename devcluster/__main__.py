@@ -35,7 +35,11 @@ def _parse() -> argparse.Namespace:
     up.add_argument("--fake-nodes", type=int, default=0, help="nodes simulated by kwok")
     up.add_argument("--kwok-stages", type=pathlib.Path, help="how pods on fake nodes behave")
     up.add_argument("--control-plane-only", action="store_true", help="no nodes at all")
-    up.add_argument("--audit", action="store_true", help="write an audit log (at the first start)")
+    up.add_argument(
+        "--audit",
+        action="store_true",
+        help="audit everybody, not the operator alone (at the first start)",
+    )
     commands.add_parser("down", help="take it down and leave nothing; what was built stays")
     commands.add_parser("status", help="say what runs")
     commands.add_parser("build", help="build the programs and the base image, nothing else")

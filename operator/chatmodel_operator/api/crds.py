@@ -34,6 +34,11 @@ def ready(part: str) -> str:
     return f'.status.conditions[?(@.type=="Ready")].{part}'
 
 
+def selectable(*paths: str) -> Schema:
+    """Return the fields that `kubectl get --field-selector` knows."""
+    return {"selectableFields": [{"jsonPath": path} for path in paths]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """One column of `kubectl get`; priority 1 is shown with `-o wide` only."""
@@ -88,12 +93,7 @@ KINDS = (
             Column("Message", ready("message"), priority=1),
         ),
         extras=NAME_RULE,
-        version_extras={
-            "selectableFields": [
-                {"jsonPath": path}
-                for path in (".spec.mode", ".spec.model.id", ".spec.instanceClassName")
-            ]
-        },
+        version_extras=selectable(".spec.mode", ".spec.model.id", ".spec.instanceClassName"),
         subresources={
             "scale": {
                 "specReplicasPath": ".spec.replicas",
@@ -126,6 +126,7 @@ KINDS = (
             Column("Commit", ".spec.commit", priority=1),
             Column("Message", ".status.message", priority=1),
         ),
+        version_extras=selectable(".spec.chatModelName", ".spec.source.mode", ".status.verdict"),
     ),
     Kind(
         kind=instanceclass.KIND,
