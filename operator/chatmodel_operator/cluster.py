@@ -4,10 +4,11 @@ Called by `reconcile` and `questions`. Decides nothing but whether a write would
 """
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import errors, names, observed, quantities, reading, reads
+from chatmodel_operator import drift, errors, names, observed, reading, reads
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
@@ -28,6 +29,7 @@ class Cluster:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._client = ApiClient(connect, self._take_answer)
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
+        self.repairs = drift.Repairs()
         self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
 
     async def close(self) -> None:
@@ -86,11 +88,15 @@ class Cluster:
 
         `guarded` carries uid and resourceVersion of the live object, so that an operator that was
         stopped and resumed can do no harm: the server answers 409 when the object has moved.
+        What somebody else changes again and again is left alone: see `repairs`.
         Raises `Rejected` with reason NameConflict when somebody else's object has the name.
         """
         # The items of a list do not say of what kind they are.
         body = {key: manifest[key] for key in manifest if key not in ("apiVersion", "kind")}
-        if live is not None and is_part_of(body, live):
+        if live is not None and drift.is_part_of(body, live):
+            self.repairs.agrees(manifest)
+            return False
+        if live is not None and self.repairs.is_contested(manifest, live, time.monotonic()):
             return False
         meta = manifest["metadata"]
         kind, namespace, name = manifest["kind"], meta["namespace"], meta["name"]
@@ -103,6 +109,8 @@ class Cluster:
         await self._client.request(
             "PATCH", path, manifest, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
         )
+        if live is not None:
+            self.repairs.wrote(manifest, time.monotonic())
         return True
 
     async def record(
@@ -229,20 +237,3 @@ def _is_ours(item: Mapping[str, Any], chatmodel: observed.ChatModel) -> bool:
     meta = item["metadata"]
     label = (meta.get("labels") or {}).get(names.LABEL_CHATMODEL)
     return label == chatmodel.name and not meta.get("ownerReferences")
-
-
-def is_part_of(wanted: Any, live: Any) -> bool:
-    """Say whether everything in `wanted` is in `live` already; what the server added is ignored."""
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
-            key in live and is_part_of(value, live[key]) for key, value in wanted.items()
-        )
-    if isinstance(wanted, list):
-        return (
-            isinstance(live, list)
-            and len(wanted) == len(live)
-            and all(is_part_of(a, b) for a, b in zip(wanted, live, strict=True))
-        )
-    if isinstance(wanted, str) and isinstance(live, str):
-        return wanted == live or quantities.is_same(wanted, live)
-    return bool(wanted == live)

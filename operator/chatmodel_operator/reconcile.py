@@ -4,6 +4,7 @@ Called by `handlers` for every ChatModel that somebody should look at. Keeps no 
 passes; whatever happens, the next pass starts from what the cluster says.
 """
 
+import dataclasses
 import logging
 import secrets
 
@@ -15,7 +16,7 @@ from chatmodel_operator.observed import ChatModel, Observed
 from chatmodel_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
-NAME_TAKEN_SECONDS = 5.0
+NAME_TAKEN_SECONDS, CONTESTED_SECONDS = 5.0, 60.0
 
 
 class Reconciler:
@@ -35,6 +36,7 @@ class Reconciler:
         """
         observed = await self._api.observe(namespace, name)
         if observed is None or observed.chatmodel.is_deleting:
+            self._api.repairs.forget(namespace, name)
             return None  # the garbage collector takes the children
         plan = rollout.plan_rollout(observed, self._settings, self._api.now())
         if plan.is_idle:
@@ -47,6 +49,8 @@ class Reconciler:
         except errors.Rejected as error:
             await self._report(observed, _refused(plan, error))
             raise
+        if contested := self._api.repairs.contested(namespace, name):
+            plan = _contested(plan, contested)
         await self._report(observed, plan)
         for question in plan.questions:
             self._questions.ask(observed.chatmodel, question)
@@ -163,6 +167,18 @@ class Reconciler:
             await self._api.post_event(event)
         except errors.ClusterError as error:
             logger.warning("event not posted: %s", error)
+
+
+def _contested(plan: rollout.Plan, text: str) -> rollout.Plan:
+    """Return the plan, saying that somebody else keeps undoing a part of it."""
+    pause = min(plan.requeue_after or CONTESTED_SECONDS, CONTESTED_SECONDS)
+    return dataclasses.replace(
+        plan,
+        reason=Reason.DriftContested,
+        message=text,
+        is_stalled=True,
+        requeue_after=pause,
+    )
 
 
 def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:

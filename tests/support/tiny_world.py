@@ -10,7 +10,7 @@ import datetime
 import json
 from typing import Any
 
-from chatmodel_operator import cluster, errors, names, observed, reading, rollout
+from chatmodel_operator import drift, errors, names, observed, reading, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.observed import format_time
 
@@ -43,6 +43,7 @@ class World:
         self.version = 0
         self.writes = 0
         self.kill_at = (0, "")
+        self.repairs = drift.Repairs()
 
     # --- what a user does -------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class World:
 
     async def apply(self, manifest: Raw, live: Raw | None, *, guarded: bool = False) -> bool:
         body = {k: v for k, v in manifest.items() if k not in ("apiVersion", "kind")}
-        if live is not None and cluster.is_part_of(body, live):
+        if live is not None and drift.is_part_of(body, live):
             return False
         key = (manifest["kind"], manifest["metadata"]["name"])
         there = self.objects.get(key)

@@ -87,6 +87,7 @@ class Reason(enum.StrEnum):
     WaitingForCleanup = "WaitingForCleanup"
     AdmissionDenied = "AdmissionDenied"
     PermissionDenied = "PermissionDenied"
+    DriftContested = "DriftContested"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +290,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PermissionDenied: Explanation(
         _O, "The operator lacks a permission.", "Apply the operator's RBAC again."
+    ),
+    Reason.DriftContested: Explanation(
+        _O,
+        "Somebody else keeps changing a field that the operator owns; it is left alone for now.",
+        "Find who writes the named field: `kubectl get ... --show-managed-fields -o yaml`.",
     ),
 }
 
