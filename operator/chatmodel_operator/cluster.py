@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import errors, names, observed, quantities, reading, reads
+from chatmodel_operator import comparing, errors, names, observed, reading, reads
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
@@ -105,7 +105,7 @@ class Cluster:
         stopped and resumed can do no harm: the server answers 409 when the object has moved.
         Raises `Rejected` with reason NameConflict when somebody else's object has the name.
         """
-        if live is not None and is_applied(manifest, live):
+        if live is not None and comparing.is_applied(manifest, live):
             return False
         meta = manifest["metadata"]
         if live is None:
@@ -263,33 +263,3 @@ def _is_ours(item: Mapping[str, Any], chatmodel: observed.ChatModel) -> bool:
     meta = item["metadata"]
     label = (meta.get("labels") or {}).get(names.LABEL_CHATMODEL)
     return label == chatmodel.name and not meta.get("ownerReferences")
-
-
-def is_applied(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Say whether a live object is as a manifest has it."""
-    # The items of a list do not say of what kind they are.
-    body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
-    return _has_all(body, live)
-
-
-def is_part_of(wanted: Any, live: Any) -> bool:
-    """Say whether everything in `wanted` is in `live` already; what the server added is ignored."""
-    if wanted is live:
-        return True
-    if isinstance(wanted, dict):
-        return isinstance(live, dict) and _has_all(wanted, live)
-    if isinstance(wanted, list):
-        if not isinstance(live, list) or len(wanted) != len(live):
-            return False
-        return all(map(is_part_of, wanted, live))
-    if isinstance(wanted, str) and isinstance(live, str):
-        return wanted == live or quantities.is_same(wanted, live)
-    return bool(wanted == live)
-
-
-def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    # A loop: this is where passes spend their time, and a generator costs twice as much.
-    for key, value in wanted.items():
-        if key not in live or not is_part_of(value, live[key]):
-            return False
-    return True

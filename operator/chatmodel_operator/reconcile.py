@@ -12,6 +12,7 @@ from typing import Any
 
 from chatmodel_operator import (
     cluster,
+    comparing,
     drift,
     errors,
     names,
@@ -162,11 +163,10 @@ class Reconciler:
             kind, name = manifest["kind"], manifest["metadata"]["name"]
             wait = self._drift.wait((kind, namespace, name), now)
             live: Mapping[str, Any] = observed.live.get((kind, name), {})
-            if wait > 0 and not cluster.is_applied(manifest, live):
+            if wait > 0 and (field := comparing.find_difference(manifest, live)):
                 text = (
-                    f"{kind} {name} was changed by somebody else {drift.MOST_REPAIRS} times within"
-                    f" {drift.WINDOW_SECONDS / 60:.0f} min of our mending it; left as it is until"
-                    " then"
+                    f"{kind} {name}: {field} was put back {drift.MOST_REPAIRS} times within"
+                    f" {drift.WINDOW_SECONDS / 60:.0f} minutes and has been changed again"
                 )
                 return dataclasses.replace(
                     plan, reason=Reason.DriftContested, message=text, requeue_after=wait

@@ -8,16 +8,18 @@ network namespace, where those addresses are.
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import yaml
-from kube import ROOT, Body, Kube, devcluster, random_name
+from kube import ROOT, Body, Kube, Refused, devcluster, random_name
 
 SUPPORT = ROOT / "tests/support"
 CLASS = "fake"
@@ -78,14 +80,37 @@ class Run:
 
     kube: Kube
     lines: "queue.Queue[Body]"
+    folder: pathlib.Path
     seen: list[Body] = dataclasses.field(default_factory=list)
 
-    def writes(self) -> list[Body]:
-        """Return what was written so far, and whether somebody was killed."""
+    def trace(self) -> list[Body]:
+        """Return everything that the proxy has said so far."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self.seen.append(self.lines.get_nowait())
-        return self.seen
+        return list(self.seen)
+
+    def writes(self) -> list[Body]:
+        """Return what was written so far, and whether somebody was killed."""
+        return [line for line in self.trace() if "write" in line]
+
+    def said(self, what: str) -> list[Any]:
+        """Return the values of one kind of line: `started`, `ended`."""
+        return [line[what] for line in self.trace() if what in line]
+
+    def play(self, *rules: Body) -> None:
+        """Have the proxy play these rules from now on; none means a good API server."""
+        fresh = self.folder / "rules.new"
+        fresh.write_text(json.dumps(rules))
+        fresh.rename(self.folder / "rules.json")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the operator that runs now."""
+        os.kill(self.said("started")[-1], number)
+
+    def log(self) -> str:
+        """Return what operator and proxy have logged."""
+        return (self.folder / "operator.log").read_text()
 
 
 Start = Callable[..., contextlib.AbstractContextManager[Run]]
@@ -93,39 +118,62 @@ Start = Callable[..., contextlib.AbstractContextManager[Run]]
 
 @pytest.fixture(scope="session")
 def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Start operators: `with operator(kill=7, phase="after") as run: ...`."""
+    """Start operators: `with operator(kill=7, phase="after") as run: ...`.
+
+    `inside`: another run's kube, to go on in its namespace. `source`: a folder with another
+    version of the operator. `timings`: settings besides the usual ones.
+    """
 
     @contextlib.contextmanager
-    def start(kill: int = 0, phase: str = "after") -> Iterator[Run]:
-        kube = fake_cluster.inside(random_name("fake"))
-        kube.run("create", "namespace", kube.namespace)
-        settings = tmp_path_factory.mktemp("operator") / "settings.yaml"
-        body = {"namespaces": [kube.namespace], "timings": TIMINGS}
-        settings.write_text(yaml.safe_dump(body))
-        log = settings.with_name("operator.log").open("w")
-        inside_kubeconfig = pathlib.Path(kube.kubeconfig).parent / "pki/admin.kubeconfig"
-        process = inside(
-            "env", f"CHATMODEL_OPERATOR_SETTINGS={settings}",
-            sys.executable, str(SUPPORT / "fault_proxy.py"), str(inside_kubeconfig),
-            "--kill", str(kill), "--phase", phase, "--",
-            sys.executable, "-m", "kopf", "run", "-m", "chatmodel_operator.handlers",
-            "-n", kube.namespace,
-            stdout=subprocess.PIPE, stderr=log,
-        )  # fmt: skip
-        lines: queue.Queue[Body] = queue.Queue()
-        reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
+    def start(
+        kill: int = 0,
+        phase: str = "after",
+        *,
+        inside: Kube | None = None,
+        source: pathlib.Path | None = None,
+        timings: Body | None = None,
+    ) -> Iterator[Run]:
+        kube = inside or fake_cluster.inside(random_name("fake"))
+        if inside is None:
+            kube.run("create", "namespace", kube.namespace)
+        folder = tmp_path_factory.mktemp("operator")
+        body = {"namespaces": [kube.namespace], "timings": TIMINGS | (timings or {})}
+        (folder / "settings.yaml").write_text(yaml.safe_dump(body))
+        run = Run(kube, queue.Queue(), folder)
+        run.play()
+        process = _start(run, kill, phase, source)
+        reader = threading.Thread(target=_read, args=(process, run.lines), daemon=True)
         reader.start()
         try:
-            yield Run(kube, lines)
+            yield run
         finally:
             process.terminate()
             process.wait(20)
             reader.join(5)
-            log.close()
-            kube.run("delete", "chatmodels", "--all", "--wait=false")
-            kube.run("delete", "namespace", kube.namespace, "--wait=false")
+            if inside is None:
+                # What is gone already, with its namespace or its kind, is fine.
+                with contextlib.suppress(Refused):
+                    kube.run("delete", "chatmodels", "--all", "--wait=false")
+                    kube.run("delete", "namespace", kube.namespace, "--wait=false")
 
     return start
+
+
+def _start(run: Run, kill: int, phase: str, source: pathlib.Path | None) -> "subprocess.Popen[str]":
+    path = [str(source)] if source is not None else []
+    path += [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    kubeconfig = pathlib.Path(run.kube.kubeconfig).parent / "pki/admin.kubeconfig"
+    with (run.folder / "operator.log").open("w") as log:
+        return inside(
+            "env", f"CHATMODEL_OPERATOR_SETTINGS={run.folder / 'settings.yaml'}",
+            f"PYTHONPATH={os.pathsep.join(path)}",
+            sys.executable, str(SUPPORT / "fault_proxy.py"), str(kubeconfig),
+            "--kill", str(kill), "--phase", phase,
+            "--rules", str(run.folder / "rules.json"), "--trace", "--",
+            sys.executable, "-m", "kopf", "run", "-m", "chatmodel_operator.handlers",
+            "-n", run.kube.namespace,
+            stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
 
 
 def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[Body]") -> None:

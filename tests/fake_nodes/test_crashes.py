@@ -10,44 +10,11 @@ import os
 from typing import Any
 
 import pytest
-from fake_nodes_story import good
-from kube import Body, Kube, wait_for
+from fake_nodes_story import tell
+from kube import Body
 
 PHASES = os.environ.get("CRASH_PHASES", "after").split(",")
 AT_ONCE = 4
-
-
-def tell(kube: Kube) -> Body:
-    """Tell the story, and return its canonical end."""
-    kube.apply(good("story"))
-    kube.wait_for_reason("story", "Serving", 120)
-    kube.patch("story", {"model": {"id": "demo/load-fail"}})
-    kube.wait_for_reason("story", "RolledBack", 120)
-    wait_for(lambda: len(_pods(kube)) == 1, "the refused pods to go")
-    return _end(kube)
-
-
-def _pods(kube: Kube) -> list[str]:
-    return kube.run("get", "pods", "-l", "carepath.ai/role=serve", "-o", "name").split()
-
-
-def _end(kube: Kube) -> Body:
-    """Return what must be the same: no times, uids or versions, nothing a retry may repeat."""
-    status = kube.get("chatmodel", "story")["status"]
-    revisions = kube.get("chatmodelrevisions")["items"]
-    deployments = kube.get("deployments")["items"]
-    return {
-        "conditions": [(c["type"], c["status"], c["reason"]) for c in status["conditions"]],
-        "serving": status["serving"],
-        "target": status["target"],
-        "lastFailure": status["lastFailure"]["reason"],
-        "revisions": {
-            r["metadata"]["name"]: (r["spec"]["number"], r["status"]["verdict"]) for r in revisions
-        },
-        "templates": {r["metadata"]["name"]: r["spec"].get("template") for r in revisions},
-        "replicas": {d["metadata"]["name"]: d["spec"]["replicas"] for d in deployments},
-        "selector": kube.get("service", "story")["spec"]["selector"],
-    }
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Every way a candidate can be bad, on the real API server with pods that kwok plays."""
 
 import pytest
-from fake_nodes_story import CLASS, good, start_good
+from fake_nodes_story import CLASS, good, serving_pods, start_good
 from kube import Kube, wait_for
 
 
@@ -80,10 +80,10 @@ def test_replicas_stop_and_start_what_serves(shared) -> None:
     start_good(kube, "scaled")
     kube.run("scale", "chatmodel", "scaled", "--replicas=0")
     kube.wait_for_reason("scaled", "Stopped")
-    wait_for(lambda: not _serving_pods(kube, "scaled"), "the pods to go")
+    wait_for(lambda: not serving_pods(kube, "scaled"), "the pods to go")
     kube.run("scale", "chatmodel", "scaled", "--replicas=2")
     kube.wait_for_reason("scaled", "Serving")
-    wait_for(lambda: len(_serving_pods(kube, "scaled")) == 2, "two pods")
+    wait_for(lambda: len(serving_pods(kube, "scaled")) == 2, "two pods")
 
 
 def test_a_first_model_that_is_bad_has_nothing_to_go_back_to(shared) -> None:
@@ -116,11 +116,6 @@ def _is_quiet(kube: Kube, shared) -> bool:
         kube.run("wait", "--for=jsonpath={.metadata.name}=quiet", "chatmodel/quiet", "--timeout=1s")
     kube.wait_for_reason("quiet", "Serving")
     return len(shared.writes()) == before
-
-
-def _serving_pods(kube: Kube, name: str) -> list[str]:
-    selector = f"carepath.ai/chatmodel={name},carepath.ai/role=serve"
-    return kube.run("get", "pods", "-l", selector, "-o", "name").split()
 
 
 @pytest.fixture(scope="module")

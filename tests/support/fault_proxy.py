@@ -3,9 +3,10 @@
     fault_proxy.py KUBECONFIG [--kill N --phase before|after] [--rules FILE] [--trace] -- COMMAND...
 
 Runs COMMAND with a kubeconfig that leads through here, forwards everything, and starts COMMAND
-again after a kill. Each write is one JSON line on standard output, with --trace each request and
-each start of COMMAND as well. `before`: SIGKILL, and the write is never forwarded; `after`: it is
-forwarded and done, and SIGKILL comes before the reply. Ends with SIGTERM, the operator first.
+again after a kill. Each write is one JSON line on standard output, with --trace each request, and
+each start and end of COMMAND, as well. `before`: SIGKILL, and the write is never forwarded;
+`after`: it is forwarded and done, and SIGKILL comes before the reply. Ends with SIGTERM, the
+operator first.
 
 FILE is a JSON list of rules and may change at any time. The first that matches a request decides:
 
@@ -15,11 +16,15 @@ FILE is a JSON list of rules and may change at any time. The first that matches 
     page        answer 200 with a page of HTML
     delay       forward after "seconds"
     drop-reply  forward, then cut the connection
-    reset       cut the connection, and those of watches under way
+    reset       cut the connection
     freeze      accept a watch, or keep one that is under way, and never send anything again
     close       accept a watch and end it at once
     error       accept a watch and send an error event with "code"
-    stale       answer a list as it was answered the first time
+    late        pass the events of a watch on "seconds" later
+    keep        forward, and keep the answer to a list for `stale`
+    stale       answer a list as it was kept, else as it was answered the first time
+
+A watch under way that matches a rule for lists or watches is cut, so that it is opened anew.
 """
 
 import argparse
@@ -39,6 +44,7 @@ import aiohttp
 from aiohttp import web
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+ENDING = frozenset({"reset", "status", "page", "close", "error"})  # of a watch that is under way
 HOP_HEADERS = frozenset({"host", "connection", "transfer-encoding", "content-length"})
 
 
@@ -113,14 +119,16 @@ class Proxy:
         if request.method in WRITES:
             self.writes += 1
             phase = self.args.phase if self.writes == self.args.kill else ""
-            line = {"write": self.writes, "verb": request.method, "path": request.path}
-            print(json.dumps(line), flush=True)
-        self._trace(request)
         body = await request.read()
+        if request.method in WRITES:
+            line = {"write": self.writes, "verb": request.method, "path": request.path}
+            print(json.dumps(line | _guards(body)), flush=True)
+        self._trace(request)
         if phase == "before":
             self.kill()
             return web.Response(status=503)
         rule = self.rules.find(request)
+        self._say_played(request, rule)
         answer = await self._play(request, rule)
         if answer is not None:
             return answer
@@ -134,6 +142,11 @@ class Proxy:
                 "watch": is_watch(request),
                 "at": asyncio.get_running_loop().time(),
             }
+            print(json.dumps(line), flush=True)
+
+    def _say_played(self, request: web.Request, rule: dict[str, Any]) -> None:
+        if self.args.trace and rule:
+            line = {"played": rule["action"], "verb": request.method, "path": request.path}
             print(json.dumps(line), flush=True)
 
     async def _play(self, request: web.Request, rule: dict[str, Any]) -> web.StreamResponse | None:
@@ -172,10 +185,18 @@ class Proxy:
                     await answer.read()
                     return cut(request)
                 if request.method == "GET" and not is_watch(request) and answer.status == 200:
-                    self.first.setdefault(request.path, await answer.read())
+                    await self._keep(request, answer, rule)
                 return await self._pass_on(request, answer)
         except aiohttp.ClientConnectionError:
             return cut(request)  # the API server is away, and so are we
+
+    async def _keep(
+        self, request: web.Request, answer: aiohttp.ClientResponse, rule: dict[str, Any]
+    ) -> None:
+        if rule.get("action") == "keep":
+            self.first[request.path] = await answer.read()
+        else:
+            self.first.setdefault(request.path, await answer.read())
 
     async def _pass_on(
         self, request: web.Request, answer: aiohttp.ClientResponse
@@ -202,9 +223,13 @@ class Proxy:
         try:
             while True:
                 await asyncio.wait({reading}, timeout=0.2)
-                action = self.rules.find(request, is_new=False).get("action")
-                frozen = frozen or action == "freeze"
-                if action == "reset":
+                rule = self.rules.find(request, is_new=False)
+                action = rule.get("action")
+                if action == "freeze" and not frozen:
+                    frozen = True
+                    self._say_played(request, rule)
+                if action in ENDING:
+                    self._say_played(request, rule)
                     cut(request)
                     return
                 if not reading.done():
@@ -212,6 +237,9 @@ class Proxy:
                 data = reading.result()
                 if not data:
                     return
+                if action == "late":
+                    self._say_played(request, rule)
+                    await asyncio.sleep(rule["seconds"])
                 if not frozen:
                     await response.write(data)
                 reading = asyncio.ensure_future(answer.content.readany())
@@ -237,6 +265,8 @@ class Proxy:
             if self.ended.is_set() and self.process.returncode is None:
                 self.process.terminate()
                 await waiting
+            if self.args.trace:
+                print(json.dumps({"ended": self.process.returncode}), flush=True)
             ending.cancel()
 
     async def run(self) -> None:
@@ -260,6 +290,16 @@ class Proxy:
                 file.flush()
                 await self.supervise(file.name)
             await runner.cleanup()
+
+
+def _guards(body: bytes) -> dict[str, Any]:
+    """Return what a write asks the API server to check: the uid of a delete, or of an apply."""
+    try:
+        sent = json.loads(body)
+        held = sent["preconditions"] if sent.get("kind") == "DeleteOptions" else sent["metadata"]
+        return {"uid": held["uid"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def cut(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ import datetime
 import json
 from typing import Any
 
-from chatmodel_operator import cluster, errors, names, observed, reading, rollout
+from chatmodel_operator import comparing, errors, names, observed, reading, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.observed import format_time
 
@@ -123,7 +123,7 @@ class World:
 
     async def apply(self, manifest: Raw, live: Raw | None, *, guarded: bool = False) -> bool:
         body = {k: v for k, v in manifest.items() if k not in ("apiVersion", "kind")}
-        if live is not None and cluster.is_part_of(body, live):
+        if live is not None and comparing.is_part_of(body, live):
             return False
         key = (manifest["kind"], manifest["metadata"]["name"])
         there = self.objects.get(key)

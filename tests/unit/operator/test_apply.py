@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rendered import MOCK, QWEN, manifests
 
-from chatmodel_operator.cluster import is_part_of
+from chatmodel_operator.comparing import is_part_of
 
 LIVE: dict[str, Any] = {
     "metadata": {"name": "triage", "uid": "1", "labels": {"a": "1", "theirs": "2"}},

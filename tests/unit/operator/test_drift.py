@@ -1,3 +1,6 @@
+import pytest
+
+from chatmodel_operator import comparing
 from chatmodel_operator.drift import MOST_REPAIRS, WINDOW_SECONDS, Drift, Ref
 
 SERVICE: Ref = ("Service", "clinic", "triage")
@@ -40,3 +43,17 @@ def test_a_new_wish_ends_a_contest() -> None:
     drift = contested()
     drift.note(SERVICE, {"spec": {"selector": {"revision": "triage-2"}}}, 20.0)
     assert drift.wait(SERVICE, 20.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("live", "field"),
+    [
+        pytest.param({"spec": {"selector": {"revision": "other"}}}, "spec.selector.revision"),
+        pytest.param({"spec": {"selector": None}}, "spec.selector"),
+        pytest.param({}, "spec"),
+        pytest.param({"spec": {"selector": {"revision": "triage-1", "theirs": "x"}}}, ""),
+    ],
+    ids=["a changed value", "an emptied part", "a missing part", "an addition is no difference"],
+)
+def test_the_field_that_was_changed_is_named(live: dict[str, object], field: str) -> None:
+    assert comparing.find_difference(MANIFEST, live) == field

@@ -1,0 +1,61 @@
+"""Whether a live object is as a manifest has it; what the server added is ignored.
+
+Used by `cluster` and `reconcile`. Pure. This is where passes spend their time.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chatmodel_operator import quantities
+
+
+def is_applied(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Say whether a live object is as a manifest has it."""
+    return _has_all(_body_of(manifest), live)
+
+
+def is_part_of(wanted: Any, live: Any) -> bool:
+    """Say whether everything in `wanted` is in `live` already."""
+    if wanted is live:
+        return True
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and _has_all(wanted, live)
+    if isinstance(wanted, list):
+        if not isinstance(live, list) or len(wanted) != len(live):
+            return False
+        return all(map(is_part_of, wanted, live))
+    if isinstance(wanted, str) and isinstance(live, str):
+        return wanted == live or quantities.is_same(wanted, live)
+    return bool(wanted == live)
+
+
+def find_difference(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> str:
+    """Return the path of the first field that is not as a manifest has it; empty without one."""
+    return _path(_body_of(manifest), live) or ""
+
+
+def _body_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    # The items of a list do not say of what kind they are.
+    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
+
+
+def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    # A loop: a generator costs twice as much.
+    for key, value in wanted.items():
+        if key not in live or not is_part_of(value, live[key]):
+            return False
+    return True
+
+
+def _path(wanted: Any, live: Any) -> str | None:
+    if is_part_of(wanted, live):
+        return None
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        pairs = [(key, value, live.get(key)) for key, value in wanted.items()]
+    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        pairs = list(zip(range(len(wanted)), wanted, live, strict=True))
+    for key, mine, theirs in pairs:
+        if (path := _path(mine, theirs)) is not None:
+            return f"{key}.{path}" if path else str(key)
+    return ""
