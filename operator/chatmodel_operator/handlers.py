@@ -60,25 +60,24 @@ async def stop(**_: Any) -> None:
 
 
 @kopf.on.event(GROUP, VERSION, "chatmodels")
-async def chatmodel_changed(namespace: str | None, name: str | None, **_: Any) -> None:
-    """Look at a ChatModel that changed."""
-    _running["operator"].queue.nudge((str(namespace), str(name)))
+async def chatmodel_listed(body: kopf.Body, **_: Any) -> None:
+    """Look at a ChatModel that was listed or deleted; of changes `watches` tells."""
+    _running["operator"].look_at("ChatModel", dict(body))
 
 
 @kopf.on.event(GROUP, VERSION, "instanceclasses")
-async def class_changed(**_: Any) -> None:
+async def class_listed(body: kopf.Body, **_: Any) -> None:
     """Look at all: a ChatModel may have waited for this class."""
-    _running["operator"].look_at_all()
+    _running["operator"].look_at("InstanceClass", dict(body))
 
 
-async def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+async def child_listed(body: kopf.Body, **_: Any) -> None:
     """Look at the ChatModel a child belongs to."""
-    if owner := labels.get(names.LABEL_CHATMODEL):
-        _running["operator"].queue.nudge((str(namespace), owner))
+    _running["operator"].look_at(str(body.get("kind")), dict(body))
 
 
 for _child in CHILDREN:
-    kopf.on.event(*_child, labels={names.LABEL_CHATMODEL: kopf.PRESENT})(child_changed)
+    kopf.on.event(*_child, labels={names.LABEL_CHATMODEL: kopf.PRESENT})(child_listed)
 
 
 @kopf.on.login()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from chatmodel_operator import names, settings
 from chatmodel_operator.api_client import ApiClient, Connection
+from chatmodel_operator.cache import Object, owner_of
 from chatmodel_operator.cluster import Cluster
 from chatmodel_operator.errors import ClusterError
 from chatmodel_operator.health import HealthServer
@@ -49,7 +50,7 @@ class Operator:
         self.cluster = Cluster(
             connect, on_answer=counts.count_request, may_write=lambda: self._is_leading()
         )
-        self.watches = Watches(self.cluster.reads.cache)
+        self.watches = Watches(self.cluster.reads.cache, self.look_at)
         self.questions = Questions(self.cluster, lambda *key: self.queue.nudge(key))
         self._reconciler = Reconciler(self.cluster, self.questions, config, counts.count_rollout)
         self.queue = WorkQueue(self._look, on_pass=counts.count_pass)
@@ -82,6 +83,16 @@ class Operator:
             await self._election.release()
         await self.cluster.close()
         await self._health.stop()
+
+    def look_at(self, kind: str, body: Object) -> None:
+        """Have the ChatModel looked at that an object is, or belongs to; all of them for a class.
+
+        A ChatModel may have waited for the class.
+        """
+        if kind == "InstanceClass":
+            self.look_at_all()
+        elif (owner := owner_of(kind, body)) is not None:
+            self.queue.nudge(owner)
 
     def look_at_all(self) -> None:
         """Have every ChatModel looked at."""
