@@ -37,9 +37,8 @@ def fake_cluster(cluster: Kube) -> Iterator[Kube]:
     devcluster("up", "--fake-nodes", "2", "--kwok-stages", str(SUPPORT / "kwok-stages.yaml"))
     cluster.apply(_instance_class())
     with _without_installed_operator(cluster):
-        inside_kubeconfig = pathlib.Path(cluster.kubeconfig).parent / "pki/admin.kubeconfig"
         script = str(SUPPORT / "standin_runtime.py")
-        standin = inside(sys.executable, script, str(inside_kubeconfig))
+        standin = inside(sys.executable, script, str(_admin_kubeconfig(cluster)))
         yield cluster
         standin.terminate()
         standin.wait(10)
@@ -92,7 +91,30 @@ Start = Callable[..., contextlib.AbstractContextManager[Run]]
 
 
 @pytest.fixture(scope="session")
-def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Start:
+def operator_kubeconfig(
+    fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The operator's own identity, so that its roles decide and its requests are audited."""
+    fake_cluster.run("apply", "-f", str(ROOT / "deploy/namespace.yaml"))
+    system = fake_cluster.inside(SYSTEM)
+    system.run("apply", "-f", str(ROOT / "deploy/rbac.yaml"))
+    path = tmp_path_factory.mktemp("identity") / "kubeconfig"
+    body = json.loads(_admin_kubeconfig(fake_cluster).read_text())
+    token = system.run("create", "token", "chatmodel-operator", "--duration=6h").strip()
+    body["users"][0]["user"] = {"token": token}
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(body))
+    return path
+
+
+def _admin_kubeconfig(kube: Kube) -> pathlib.Path:
+    return pathlib.Path(kube.kubeconfig).parent / "pki/admin.kubeconfig"
+
+
+@pytest.fixture(scope="session")
+def operator(
+    fake_cluster: Kube, operator_kubeconfig: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Start:
     """Start operators: `with operator(kill=7, phase="after") as run: ...`."""
 
     @contextlib.contextmanager
@@ -103,10 +125,9 @@ def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> St
         body = {"namespaces": [kube.namespace], "timings": TIMINGS}
         settings.write_text(yaml.safe_dump(body))
         log = settings.with_name("operator.log").open("w")
-        inside_kubeconfig = pathlib.Path(kube.kubeconfig).parent / "pki/admin.kubeconfig"
         process = inside(
             "env", f"CHATMODEL_OPERATOR_SETTINGS={settings}",
-            sys.executable, str(SUPPORT / "fault_proxy.py"), str(inside_kubeconfig),
+            sys.executable, str(SUPPORT / "fault_proxy.py"), str(operator_kubeconfig),
             "--kill", str(kill), "--phase", phase, "--",
             sys.executable, "-m", "kopf", "run", "-m", "chatmodel_operator.handlers",
             "-n", kube.namespace,
