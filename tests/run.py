@@ -1,7 +1,8 @@
 """All layers with one summary: `make test`.
 
 Two lanes run beside each other, since tests on the cluster wait more than they compute: what needs
-no cluster, and what does. A layer's output is shown when it is done. Every layer runs even when an
+no cluster, and what does; at the end the operator's rights are held against what it asked for
+(support/audit.py). A layer's output is shown when it is done. Every layer runs even when an
 earlier one failed; the exit code says whether all were green. The last line counts tests over all
 layers.
 """
@@ -53,7 +54,7 @@ LANES = (
         Layer("node", pytest("node")),
     ),
 )
-WITHOUT_TESTS = ("check", "images")
+WITHOUT_TESTS = ("check", "images", "audit")
 printing = threading.Lock()
 
 
@@ -95,10 +96,13 @@ def run_lane(layers: tuple[Layer, ...]) -> None:
 def main() -> None:
     """Run all layers and print the summary."""
     os.chdir(ROOT)
-    started = time.monotonic()
+    started, since = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     with concurrent.futures.ThreadPoolExecutor(len(LANES)) as pool:
         list(pool.map(run_lane, LANES))
-    layers = [layer for lane in LANES for layer in lane]
+    # Last of all: only now is it known which rights the operator used in this run.
+    audit = Layer("audit", [PYTHON, "tests/support/audit.py", "--since", since])
+    run(audit)
+    layers = [*(layer for lane in LANES for layer in lane), audit]
     print("\nlayer            passed  failed  skipped  seconds")
     for layer in layers:
         verdict = "" if layer.code == 0 else f"  exit {layer.code}"

@@ -137,10 +137,20 @@ def test_the_operator_writes_the_status_of_a_chatmodel_with_a_token(guarded: Kub
 
 @pytest.mark.parametrize("verb", ["create", "update", "patch", "delete"])
 @pytest.mark.parametrize(
-    "resource", ["chatmodelrevisions", "chatmodels/status", "chatmodelrevisions/status"]
+    "resource",
+    [
+        pytest.param(("chatmodelrevisions",), id="revisions"),
+        pytest.param(("chatmodelrevisions", "--subresource=status"), id="verdicts"),
+        pytest.param(("chatmodels", "--subresource=status"), id="status"),
+    ],
 )
 def test_nobody_but_the_operator_writes_verdicts_and_status(
-    guarded: Kube, verb: str, resource: str
+    guarded: Kube, verb: str, resource: tuple[str, ...]
 ) -> None:
     with pytest.raises(Refused):
-        guarded.run("auth", "can-i", verb, resource, f"--as={AUTHOR}")
+        guarded.run("auth", "can-i", verb, *resource, f"--as={AUTHOR}")
+
+
+def test_an_author_may_write_chatmodels_and_their_scale(guarded: Kube) -> None:
+    for words in (("chatmodels",), ("chatmodels", "--subresource=scale")):
+        assert guarded.run("auth", "can-i", "patch", *words, f"--as={AUTHOR}").strip() == "yes"

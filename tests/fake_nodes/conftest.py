@@ -39,9 +39,8 @@ def fake_cluster(cluster: Kube) -> Iterator[Kube]:
     devcluster("up", "--fake-nodes", "2", "--kwok-stages", str(SUPPORT / "kwok-stages.yaml"))
     cluster.apply(_instance_class())
     with _without_installed_operator(cluster):
-        inside_kubeconfig = pathlib.Path(cluster.kubeconfig).parent / "pki/admin.kubeconfig"
         script = str(SUPPORT / "standin_runtime.py")
-        standin = inside(sys.executable, script, str(inside_kubeconfig))
+        standin = inside(sys.executable, script, str(_admin_kubeconfig(cluster)))
         yield cluster
         standin.terminate()
         standin.wait(10)
@@ -117,7 +116,30 @@ Start = Callable[..., contextlib.AbstractContextManager[Run]]
 
 
 @pytest.fixture(scope="session")
-def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Start:
+def operator_kubeconfig(
+    fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The operator's own identity, so that its roles decide and its requests are audited."""
+    fake_cluster.run("apply", "-f", str(ROOT / "deploy/namespace.yaml"))
+    system = fake_cluster.inside(SYSTEM)
+    system.run("apply", "-f", str(ROOT / "deploy/rbac.yaml"))
+    path = tmp_path_factory.mktemp("identity") / "kubeconfig"
+    body = json.loads(_admin_kubeconfig(fake_cluster).read_text())
+    token = system.run("create", "token", "chatmodel-operator", "--duration=6h").strip()
+    body["users"][0]["user"] = {"token": token}
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(body))
+    return path
+
+
+def _admin_kubeconfig(kube: Kube) -> pathlib.Path:
+    return pathlib.Path(kube.kubeconfig).parent / "pki/admin.kubeconfig"
+
+
+@pytest.fixture(scope="session")
+def operator(
+    fake_cluster: Kube, operator_kubeconfig: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Start:
     """Start operators: `with operator(kill=7, phase="after") as run: ...`.
 
     `inside`: another run's kube, to go on in its namespace. `source`: a folder with another
@@ -141,7 +163,7 @@ def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> St
         (folder / "settings.yaml").write_text(yaml.safe_dump(body))
         run = Run(kube, queue.Queue(), folder)
         run.play()
-        process = _start(run, kill, phase, source)
+        process = _start(run, operator_kubeconfig, kill, phase, source)
         reader = threading.Thread(target=_read, args=(process, run.lines), daemon=True)
         reader.start()
         try:
@@ -159,10 +181,11 @@ def operator(fake_cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> St
     return start
 
 
-def _start(run: Run, kill: int, phase: str, source: pathlib.Path | None) -> "subprocess.Popen[str]":
+def _start(
+    run: Run, kubeconfig: pathlib.Path, kill: int, phase: str, source: pathlib.Path | None
+) -> "subprocess.Popen[str]":
     path = [str(source)] if source is not None else []
     path += [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
-    kubeconfig = pathlib.Path(run.kube.kubeconfig).parent / "pki/admin.kubeconfig"
     with (run.folder / "operator.log").open("w") as log:
         return inside(
             "env", f"CHATMODEL_OPERATOR_SETTINGS={run.folder / 'settings.yaml'}",

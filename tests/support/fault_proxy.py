@@ -48,18 +48,20 @@ ENDING = frozenset({"reset", "status", "page", "close", "error"})  # of a watch 
 HOP_HEADERS = frozenset({"host", "connection", "transfer-encoding", "content-length"})
 
 
-def load_upstream(path: pathlib.Path) -> tuple[str, ssl.SSLContext]:
-    """Return server and TLS context of a kubeconfig with a client certificate."""
+def load_upstream(path: pathlib.Path) -> tuple[str, ssl.SSLContext, dict[str, str]]:
+    """Return server, TLS context and headers of a kubeconfig with a token or a certificate."""
     config = json.loads(path.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     context = ssl.create_default_context(cadata=authority)
+    if "token" in user:
+        return cluster["server"], context, {"Authorization": f"Bearer {user['token']}"}
     with tempfile.NamedTemporaryFile() as file:
         for key in ("client-certificate-data", "client-key-data"):
             file.write(base64.b64decode(user[key]))
         file.flush()
         context.load_cert_chain(file.name)
-    return cluster["server"], context
+    return cluster["server"], context, {}
 
 
 class Rules:
@@ -105,7 +107,7 @@ class Proxy:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.server, self.tls = load_upstream(args.kubeconfig)
+        self.server, self.tls, self.identity = load_upstream(args.kubeconfig)
         self.rules = Rules(args.rules)
         self.first: dict[str, bytes] = {}  # the first answer to every list
         self.writes = 0
@@ -173,6 +175,7 @@ class Proxy:
     ) -> web.StreamResponse:
         assert self.session is not None
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
+        headers |= self.identity
         try:
             async with self.session.request(
                 request.method, self.server + request.path_qs, data=body or None, headers=headers
@@ -345,7 +348,7 @@ def _kubeconfig(port: int) -> dict[str, Any]:
 def main() -> None:
     """Run until SIGTERM."""
     parser = argparse.ArgumentParser(description="Kill an operator at one of its writes.")
-    parser.add_argument("kubeconfig", type=pathlib.Path, help="JSON, with a client certificate")
+    parser.add_argument("kubeconfig", type=pathlib.Path, help="JSON, with a token or a certificate")
     parser.add_argument("--kill", type=int, default=0, help="number of the write, from 1")
     parser.add_argument("--phase", choices=("before", "after"), default="after")
     parser.add_argument("--rules", type=pathlib.Path, help="what the server does badly")
