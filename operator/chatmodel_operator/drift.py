@@ -11,6 +11,14 @@ from typing import Any
 from chatmodel_operator import names, quantities
 
 WINDOW_SECONDS, MAX_REPAIRS = 600.0, 5
+# Lists of a pod that server-side apply merges item by item, and what tells their items apart.
+MERGE_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "env": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+}
 Key = tuple[str, str]  # namespace and name of a ChatModel
 Child = tuple[str, str]  # kind and name
 
@@ -82,7 +90,10 @@ def find_difference(wanted: Any, live: Any) -> str | None:
     if isinstance(wanted, Mapping):
         if not isinstance(live, Mapping):
             return ""
-        pairs = [(key, value, live.get(key, _ABSENT)) for key, value in wanted.items()]
+        pairs = [
+            (key, _by_key(key, value), _by_key(key, live.get(key, _ABSENT)))
+            for key, value in wanted.items()
+        ]
         return _first_difference(pairs)
     if isinstance(wanted, list):
         if not isinstance(live, list) or len(wanted) != len(live):
@@ -91,6 +102,16 @@ def find_difference(wanted: Any, live: Any) -> str | None:
     if isinstance(wanted, str) and isinstance(live, str):
         return None if wanted == live or quantities.is_same(wanted, live) else ""
     return None if wanted == live else ""
+
+
+def _by_key(field: Any, items: Any) -> Any:
+    """Return a list whose items are told apart by a key as a mapping: others may add to it."""
+    key = MERGE_KEYS.get(field)
+    if key is None or not isinstance(items, list):
+        return items
+    if not all(isinstance(item, Mapping) and key in item for item in items):
+        return items
+    return {item[key]: item for item in items}
 
 
 def _first_difference(pairs: list[tuple[Any, Any, Any]]) -> str | None:

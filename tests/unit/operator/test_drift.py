@@ -82,6 +82,18 @@ def test_versions_in_the_body_make_no_other_write_of_it() -> None:
         pytest.param({"a": {"b": 1}}, {"a": {}}, "a.b", id="a missing value"),
         pytest.param({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}, "a.1.b", id="item"),
         pytest.param({"a": [1]}, {"a": [1, 2]}, "a", id="a longer list"),
+        pytest.param(
+            {"env": [{"name": "OURS", "value": "1"}]},
+            {"env": [{"name": "THEIRS", "value": "2"}, {"name": "OURS", "value": "1"}]},
+            None,
+            id="a variable that an admission policy has added",
+        ),
+        pytest.param(
+            {"env": [{"name": "OURS", "value": "1"}]},
+            {"env": [{"name": "OURS", "value": "2"}]},
+            "env.OURS.value",
+            id="a variable of ours with another value",
+        ),
     ],
 )
 def test_the_field_that_differs_is_named(wanted: Any, live: Any, path: str | None) -> None:
