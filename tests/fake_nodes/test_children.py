@@ -66,10 +66,12 @@ def test_a_child_that_was_deleted_comes_back(team: Any, kind: str) -> None:
 
     def is_back() -> bool:
         now = child(kube, kind, "deleted")
-        return bool(now) and now["metadata"]["uid"] != gone and has(now, {"spec": kept})
+        return bool(now) and now["metadata"]["uid"] != gone and has(now, kept)
 
-    kept = {} if kind != "chatmodelrevision" else {"number": 1}
-    kept |= {} if kind != "service" else {"selector": before["spec"]["selector"]}
+    kept: Body = {
+        "chatmodelrevision": {"spec": {"number": 1}, "status": {"verdict": "Verified"}},
+        "service": {"spec": {"selector": before.get("spec", {}).get("selector")}},
+    }.get(kind, {})
     wait_for(is_back, f"another {kind}", SECONDS)
     kube.wait_for_reason("deleted", "Serving")
 
@@ -81,12 +83,14 @@ def test_pods_outlive_a_deployment_that_was_deleted_without_them(team: Any) -> N
     wait_for(lambda: len(serving_pods(kube, "deleted")) == 2, "two pods")
     pods = sorted(serving_pods(kube, "deleted"))
     before = child(kube, "deployment", "deleted")["metadata"]
-    kube.run("delete", "deployment", before["name"], "--cascade=orphan")
-    wait_for(lambda: child(kube, "deployment", "deleted") != {}, "a Deployment", SECONDS)
-    wait_for(
-        lambda: child(kube, "deployment", "deleted").get("status", {}).get("readyReplicas") == 2,
-        "the Deployment to have its pods back",
-    )
+    kube.run("delete", "deployment", before["name"], "--cascade=orphan", "--wait=false")
+
+    def has_pods() -> bool:
+        now = child(kube, "deployment", "deleted")
+        is_new = bool(now) and now["metadata"]["uid"] != before["uid"]
+        return is_new and now.get("status", {}).get("readyReplicas") == 2
+
+    wait_for(has_pods, "another Deployment, with the pods", 30)
     assert sorted(serving_pods(kube, "deleted")) == pods
 
 

@@ -113,6 +113,7 @@ MARKED_ELSEWHERE = {
     "W1": ("fake_nodes/test_rollout.py", "node/test_serving.py"),
     "W2": ("fake_nodes/test_rollout.py",),
     "W3": ("fake_nodes/test_rollout.py",),
+    "W8": ("unit/runtime/test_scheduling.py",),
     "W9": ("fake_nodes/test_rollout.py",),
     "W11": ("node/test_serving.py",),
     "W12": ("unit/runtime/test_scheduling.py",),
@@ -135,5 +136,4 @@ NOT_AUTOMATED = {
     "U7": "no backup and restore here",
     "U8": "one Kubernetes version is built",
     "W6": "progress deadlines are golden films; nothing loads for ten minutes",
-    "W8": "unit tests of the runtime's liveness only",
 }
