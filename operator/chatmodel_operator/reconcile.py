@@ -74,7 +74,8 @@ class Reconciler:
                 template=new.template,
             )
             if not await self._api.create(manifest):
-                # Somebody else's, or ours on its way out: it is gone, or stays, whatever we do.
+                # Ours without its label, ours on its way out, or somebody else's: then it is said.
+                await self._api.apply(revision.build_bearings(chatmodel, new.name), None)
                 return NAME_TAKEN_SECONDS
         elif plan.record is not None:
             record = plan.record
@@ -92,6 +93,9 @@ class Reconciler:
     async def _act(self, observed: Observed, plan: rollout.Plan) -> None:
         """Make the children what the plan says; traffic moves before pods go."""
         chatmodel, live = observed.chatmodel, observed.live
+        for each in observed.revisions:
+            bearings = revision.build_bearings(chatmodel, each.name)
+            await self._api.apply(bearings, live.get(("ChatModelRevision", each.name)))
         account = service.build_service_account(chatmodel)
         await self._api.apply(account, live.get(("ServiceAccount", chatmodel.name)))
         if plan.wants_api_key:

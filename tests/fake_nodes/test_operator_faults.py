@@ -87,12 +87,13 @@ def test_an_old_list_after_a_restart_harms_nothing_of_a_chatmodel_made_anew(oper
         run.signal(signal.SIGKILL)
         wait_for(lambda: played(run, "stale") >= 18, "old lists, twice over", 60)
         run.play()
+        # The past is over when the newest edit is seen.
         kube.patch("story", {"replicas": 2})
         wait_for(lambda: len(serving_pods(kube, "story")) == 2, "a second pod", 120)
+        assert [w for w in run.writes()[before:] if w["verb"] == "DELETE"] == []
         kube.patch("story", {"replicas": 1})
         wait_for(lambda: canonical_end(kube, "story") == end, "the same end")
         assert uids_of(kube) == uids
-        assert [w for w in run.writes()[before:] if w["verb"] == "DELETE"] == []
         assert find_misplaced(run.writes(), kube.namespace) == []
 
 

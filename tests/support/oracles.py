@@ -21,8 +21,8 @@ def canonical_end(kube: Kube, name: str) -> Body:
     deployments = kube.get("deployments")["items"]
     return {
         "conditions": [(c["type"], c["status"], c["reason"]) for c in status["conditions"]],
-        "serving": status["serving"],
-        "target": status["target"],
+        "serving": status.get("serving"),
+        "target": status.get("target"),
         "lastFailure": status.get("lastFailure", {}).get("reason"),
         "revisions": {
             r["metadata"]["name"]: (r["spec"]["number"], r["status"]["verdict"]) for r in revisions
