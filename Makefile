@@ -60,10 +60,11 @@ deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
 
 .PHONY: generate check test test-unit test-contract test-golden test-control-plane test-fake-nodes test-node
-generate: install ## write CRDs, docs/reasons.md and deploy/install.yaml anew
+generate: install ## write CRDs, docs/reasons.md, docs/faults.md and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
 	$(BIN)/python -m chatmodel_operator.api.reasons
 	$(BIN)/python deploy/build.py
+	$(BIN)/python tests/support/fault_table.py
 check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -72,6 +73,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/python -m chatmodel_operator.api.crds --check
 	$(BIN)/python -m chatmodel_operator.api.reasons --check
 	$(BIN)/python deploy/build.py --check
+	$(BIN)/python tests/support/fault_table.py --check
 
 test: install ## everything: check and all layers, on the embedded cluster
 	$(BIN)/python tests/run.py

@@ -16,7 +16,8 @@ Key = tuple[str, str]  # namespace and name
 Ref = tuple[str, str, str]  # kind, namespace ("" without one), name
 
 LATE_SECONDS = 10.0  # after which a watch that has not shown our own write is called stalled
-REMEMBERED = 20_000  # uids of deleted objects, which never come back
+REMEMBERED = 20_000  # uids of deleted objects
+FOR_GOOD = 2**63
 
 
 class Stored(dict[str, Any]):
@@ -47,7 +48,7 @@ class Cache:
         self._floors: dict[tuple[str, str], int] = {}  # the newest listing of (kind, namespace)
         self._suspects: dict[tuple[str, str], int] = {}  # a listing older than the one before
         self._open: set[tuple[str, str]] = set()  # (kind, namespace) with a watch under way
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, int] = {}  # uid → the version that ended it, FOR_GOOD when unknown
         self._awaited: dict[Ref, _Awaited] = {}
         self._doubted: set[Key] = set()
 
@@ -124,7 +125,9 @@ class Cache:
         """
         ref, version = _ref_of(kind, body), version_of(body)
         known = self.get(*ref)
-        if body["metadata"]["uid"] in self._gone:
+        # NB: a watch with a label selector also calls deleted what has lost its label; with the
+        # label it comes back under its uid, at a later version.
+        if version <= self._gone.get(body["metadata"]["uid"], 0):
             return False
         if known is None:
             if not is_live and version <= self._floor(kind, ref[1]):
@@ -145,7 +148,7 @@ class Cache:
 
     def bury(self, ref: Ref, uid: str, version: int = 0) -> None:
         """Forget a deleted object for good; one of the same name that came later stays."""
-        self._gone[uid] = None
+        self._gone[uid] = version or FOR_GOOD
         if len(self._gone) > REMEMBERED:
             del self._gone[next(iter(self._gone))]
         known = self.get(*ref)

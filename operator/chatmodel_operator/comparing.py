@@ -8,6 +8,16 @@ from typing import Any
 
 from chatmodel_operator import quantities
 
+# Lists of a pod that server-side apply merges item by item, and what tells their items apart:
+# an admission policy, or an injector, may add items of its own.
+MERGE_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "env": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+}
+
 
 def is_applied(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     """Say whether a live object is as a manifest has it."""
@@ -42,9 +52,22 @@ def _body_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     # A loop: a generator costs twice as much.
     for key, value in wanted.items():
-        if key not in live or not is_part_of(value, live[key]):
+        if key not in live:
+            return False
+        there = live[key]
+        if key in MERGE_KEYS:
+            value, there = _by_key(key, value), _by_key(key, there)
+        if not is_part_of(value, there):
             return False
     return True
+
+
+def _by_key(field: str, items: Any) -> Any:
+    """Return a list whose items are told apart by a key as a mapping."""
+    key = MERGE_KEYS[field]
+    if not isinstance(items, list) or not all(isinstance(i, dict) and key in i for i in items):
+        return items
+    return {item[key]: item for item in items}
 
 
 def _path(wanted: Any, live: Any) -> str | None:
@@ -52,7 +75,12 @@ def _path(wanted: Any, live: Any) -> str | None:
         return None
     pairs: list[tuple[Any, Any, Any]] = []
     if isinstance(wanted, dict) and isinstance(live, dict):
-        pairs = [(key, value, live.get(key)) for key, value in wanted.items()]
+        pairs = [
+            (key, _by_key(key, value), _by_key(key, live.get(key)))
+            if key in MERGE_KEYS
+            else (key, value, live.get(key))
+            for key, value in wanted.items()
+        ]
     elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         pairs = list(zip(range(len(wanted)), wanted, live, strict=True))
     for key, mine, theirs in pairs:

@@ -92,7 +92,8 @@ class Reconciler:
                 template=new.template,
             )
             if not await self._api.create(manifest):
-                # Somebody else's, or ours on its way out: it is gone, or stays, whatever we do.
+                # Ours without its label, ours on its way out, or somebody else's: then it is said.
+                await self._api.apply(revision.build_bearings(chatmodel, new.name), None)
                 return NAME_TAKEN_SECONDS
         elif plan.record is not None:
             record = plan.record
@@ -130,7 +131,8 @@ class Reconciler:
         """Return what must be there, in its order, and whether an old picture could do harm."""
         chatmodel = observed.chatmodel
         serving = plan.serving.name if plan.serving is not None else None
-        wanted = [
+        wanted = [(revision.build_bearings(chatmodel, r.name), False) for r in observed.revisions]
+        wanted += [
             (service.build_service_account(chatmodel), False),
             (service.build_service(chatmodel, serving), True),
         ]

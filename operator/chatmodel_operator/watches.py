@@ -44,10 +44,17 @@ class Watches:
 
     def open_session(self, connection: Connection) -> aiohttp.ClientSession:
         """Return a session for kopf."""
+
+        async def intercept(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            return await self._intercept(session, request, handler)
+
         connector = aiohttp.TCPConnector(limit=0, ssl=connection.ssl or True)
-        return aiohttp.ClientSession(
-            connector=connector, headers=connection.headers, middlewares=(self._intercept,)
+        session = aiohttp.ClientSession(
+            connector=connector, headers=connection.headers, middlewares=(intercept,)
         )
+        return session
 
     def restart_stalled(self, now: float) -> None:
         """Close the watches that owe us an event; kopf continues them from what it saw last."""
@@ -57,7 +64,10 @@ class Watches:
             self._open.pop(place).close()
 
     async def _intercept(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        self,
+        session: aiohttp.ClientSession,
+        request: aiohttp.ClientRequest,
+        handler: aiohttp.ClientHandlerType,
     ) -> aiohttp.ClientResponse:
         place = place_of(request.url.path)
         if request.method.upper() != "GET" or place is None or place.kind not in self._store.kinds:
@@ -66,6 +76,8 @@ class Watches:
         is_watch, is_next_page = "watch" in query, "continue" in query
         if not is_next_page:
             await self._wait_for_turn(place, is_watch=is_watch)
+        if session.closed:  # another request's 401 did it; by this error kopf takes the new one
+            raise RuntimeError("Session is closed")
         response = await handler(request)
         if response.status == 429:
             self._not_before[place] = _now() + read_retry_after(response.headers)

@@ -80,6 +80,7 @@ class Run:
     kube: Kube
     lines: "queue.Queue[Body]"
     folder: pathlib.Path
+    process: "subprocess.Popen[str] | None" = None
     seen: list[Body] = dataclasses.field(default_factory=list)
 
     def trace(self) -> list[Body]:
@@ -106,6 +107,12 @@ class Run:
     def signal(self, number: int) -> None:
         """Send a signal to the operator that runs now."""
         os.kill(self.said("started")[-1], number)
+
+    def end(self) -> None:
+        """End proxy and operator, in peace."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(20)
 
     def log(self) -> str:
         """Return what operator and proxy have logged."""
@@ -163,14 +170,13 @@ def operator(
         (folder / "settings.yaml").write_text(yaml.safe_dump(body))
         run = Run(kube, queue.Queue(), folder)
         run.play()
-        process = _start(run, operator_kubeconfig, kill, phase, source)
-        reader = threading.Thread(target=_read, args=(process, run.lines), daemon=True)
+        run.process = _start(run, operator_kubeconfig, kill, phase, source)
+        reader = threading.Thread(target=_read, args=(run.process, run.lines), daemon=True)
         reader.start()
         try:
             yield run
         finally:
-            process.terminate()
-            process.wait(20)
+            run.end()
             reader.join(5)
             if inside is None:
                 # What is gone already, with its namespace or its kind, is fine.

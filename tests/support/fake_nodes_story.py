@@ -1,5 +1,7 @@
 """ChatModels for fake nodes."""
 
+import datetime
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,58 @@ def tell(kube: Kube, name: str = "story", between: Callable[[], object] = lambda
     kube.wait_for_reason(name, "RolledBack", 150)
     wait_for(lambda: len(serving_pods(kube, name)) == 1, "the refused pods to go")
     return canonical_end(kube, name)
+
+
+def candidate_pod(kube: Kube, name: str) -> str:
+    """Return the one pod of a ChatModel's target, once it runs."""
+    found: list[str] = []
+
+    def is_there() -> bool:
+        target = kube.get("chatmodel", name)["status"].get("target") or {}
+        selector = f"carepath.ai/role=serve,carepath.ai/revision={target.get('revision')}"
+        pods = kube.get("pods", "-l", selector)["items"]
+        found[:] = [p["metadata"]["name"] for p in pods if p["status"].get("containerStatuses")]
+        return len(found) == 1
+
+    wait_for(is_there, f"a pod of {name}'s target", 90)
+    return found[0]
+
+
+def show(kube: Kube, pod: str, *, ready: bool = False, alive: bool = False, **seen: Any) -> None:
+    """Have a pod's status say something else; kwok leaves it at that.
+
+    `ready` and `alive` are the conditions Ready and ContainersReady; `seen` is merged into the
+    status of the serving container, or of the first init container with `init`.
+    """
+    body = kube.get("pod", pod)["status"]
+    init = seen.pop("init", None)
+    serving = body["containerStatuses"][0] | {"ready": alive or ready}
+    if seen:
+        serving = {k: v for k, v in serving.items() if k not in ("state", "lastState")} | seen
+    status: Body = {"containerStatuses": [serving]}
+    if init is not None:
+        status["initContainerStatuses"] = [body["initContainerStatuses"][0] | init]
+    is_true = {"Ready": ready, "ContainersReady": alive or ready}
+    status["conditions"] = [
+        c | {"status": str(is_true[c["type"]])} if c["type"] in is_true else c
+        for c in body["conditions"]
+    ]
+    text = json.dumps({"status": status})
+    kube.run("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", text)
+
+
+def ended(code: int, reason: str = "Error", report: str = "", at: str = "") -> Body:
+    """Return the state of a container that ended, by default now."""
+    clock = datetime.datetime.now(datetime.UTC)  # noqa: TID251 - a kubelet's clock
+    now = clock.strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = json.dumps({"reason": report, "message": f"as told: {report}"}) if report else ""
+    end = {"exitCode": code, "reason": reason, "message": message, "finishedAt": at or now}
+    return {"terminated": end | {"startedAt": at or now}}
+
+
+def waiting(reason: str, message: str) -> Body:
+    """Return the state of a container that waits."""
+    return {"waiting": {"reason": reason, "message": message}}
 
 
 def serving_pods(kube: Kube, name: str) -> list[str]:

@@ -12,7 +12,7 @@ FILE is a JSON list of rules and may change at any time. The first that matches 
 
     {"action": ..., "verb": "GET", "path": "regex", "watch": true, "times": 3, ...}
 
-    status      answer "status", with "headers" and "message"
+    status      answer "status", with "headers", "reason" and "message"
     page        answer 200 with a page of HTML
     delay       forward after "seconds"
     drop-reply  forward, then cut the connection
@@ -157,6 +157,7 @@ class Proxy:
             case "status":
                 message = rule.get("message", "the proxy says so")
                 body = {"kind": "Status", "code": rule["status"], "message": message}
+                body |= {"reason": rule["reason"]} if "reason" in rule else {}
                 return web.json_response(body, status=rule["status"], headers=rule.get("headers"))
             case "page":
                 return web.Response(text="<html>please log in</html>", content_type="text/html")

@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[2]
 Body = dict[str, Any]
+LIST = {"apiVersion": "v1", "kind": "List"}
 
 
 def devcluster(*words: str) -> str:
@@ -56,7 +57,7 @@ class Kube:
 
     def apply(self, *bodies: Body) -> None:
         """Apply objects."""
-        self.run("apply", "-f", "-", text="\n---\n".join(json.dumps(body) for body in bodies))
+        self.run("apply", "-f", "-", text=json.dumps({**LIST, "items": bodies}))
 
     def patch(self, name: str, spec: Body) -> None:
         """Patch a ChatModel's spec."""

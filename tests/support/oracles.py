@@ -10,8 +10,8 @@ from kube import Body, Kube
 
 NOISE = re.compile(r"\[(ERROR|CRITICAL) *\]|^Traceback \(most recent call last\)|^\w*Error: ")
 
-# kopf calls it an error when it asks the API server once more.
-EXPECTED = re.compile(r"Request attempt #\d+ failed; will retry")
+# kopf calls it an error when it asks the API server once more, or with a new login.
+EXPECTED = re.compile(r"Request attempt #\d+ failed; (will retry|TCP closed)")
 
 
 def canonical_end(kube: Kube, name: str) -> Body:
@@ -21,8 +21,8 @@ def canonical_end(kube: Kube, name: str) -> Body:
     deployments = kube.get("deployments")["items"]
     return {
         "conditions": [(c["type"], c["status"], c["reason"]) for c in status["conditions"]],
-        "serving": status["serving"],
-        "target": status["target"],
+        "serving": status.get("serving"),
+        "target": status.get("target"),
         "lastFailure": status.get("lastFailure", {}).get("reason"),
         "revisions": {
             r["metadata"]["name"]: (r["spec"]["number"], r["status"]["verdict"]) for r in revisions

@@ -53,6 +53,15 @@ def build_revision(
     }
 
 
+def build_bearings(chatmodel: ChatModel, name: str) -> Manifest:
+    """Return what tells whose a revision is: all of it that may be written again."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": build_metadata(chatmodel, name, name),
+    }
+
+
 def build_preparation(
     chatmodel: ChatModel,
     revision: Revision,

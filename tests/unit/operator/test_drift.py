@@ -46,14 +46,30 @@ def test_a_new_wish_ends_a_contest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "field"),
+    ("wanted", "live", "path"),
     [
-        pytest.param({"spec": {"selector": {"revision": "other"}}}, "spec.selector.revision"),
-        pytest.param({"spec": {"selector": None}}, "spec.selector"),
-        pytest.param({}, "spec"),
-        pytest.param({"spec": {"selector": {"revision": "triage-1", "theirs": "x"}}}, ""),
+        pytest.param({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, "", id="more is no difference"),
+        pytest.param({"a": {"b": 1}}, {"a": {"b": 2}}, "a.b", id="another value"),
+        pytest.param({"a": {"b": 1}}, {"a": {}}, "a.b", id="a missing value"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, "a", id="an emptied part"),
+        pytest.param({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}, "a.1.b", id="item"),
+        pytest.param({"a": [1]}, {"a": [1, 2]}, "a", id="a longer list"),
+        pytest.param(
+            {"env": [{"name": "OURS", "value": "1"}]},
+            {"env": [{"name": "THEIRS", "value": "2"}, {"name": "OURS", "value": "1"}]},
+            "",
+            id="a variable that an admission policy has added",
+        ),
+        pytest.param(
+            {"env": [{"name": "OURS", "value": "1"}]},
+            {"env": [{"name": "OURS", "value": "2"}]},
+            "env.OURS.value",
+            id="a variable of ours with another value",
+        ),
     ],
-    ids=["a changed value", "an emptied part", "a missing part", "an addition is no difference"],
 )
-def test_the_field_that_was_changed_is_named(live: dict[str, object], field: str) -> None:
-    assert comparing.find_difference(MANIFEST, live) == field
+def test_the_field_that_differs_is_named(
+    wanted: dict[str, object], live: dict[str, object], path: str
+) -> None:
+    assert comparing.find_difference(wanted, live) == path
+    assert comparing.is_applied(wanted, live) == (path == "")
