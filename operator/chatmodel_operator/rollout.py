@@ -31,6 +31,8 @@ from chatmodel_operator.scene import Record, Scene
 from chatmodel_operator.settings import Settings
 
 QUESTION_SECONDS = 2.0
+# A claim that is not bound changes nothing of itself; its events, read later, say why.
+CLAIM_SECONDS = 15.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,4 +271,7 @@ def _next_look(scene: Scene, now: datetime.datetime) -> float | None:
     ahead = [(moment - now).total_seconds() for moment in moments if moment and moment > now]
     if _questions(scene.observed, cast):
         ahead.append(QUESTION_SECONDS)
+    claim = scene.observed.claim
+    if claim is not None and not claim.is_bound and staging.needs_staging(scene.observed, cast):
+        ahead.append(CLAIM_SECONDS)
     return min(ahead, default=None)

@@ -21,7 +21,7 @@ from caches import (
     is_refused,
     spec_of,
 )
-from kube import Body, Kube, chatmodel, wait_for
+from kube import Body, Kube, chatmodel, random_name, wait_for
 
 FLIP = """
 import pathlib
@@ -41,10 +41,22 @@ def start(kube: Kube, mode: str = "qwen", **cache: Any) -> Cached:
     return Cached(kube)
 
 
+@pytest.fixture(scope="module")
+def shared(installed: Kube) -> Iterator[Cached]:
+    """A ChatModel with a claim, for all tests that leave it as they found it."""
+    kube = installed.inside(random_name("claim"))
+    kube.run("create", "namespace", kube.namespace)
+    yield start(kube)
+    kube.run("delete", "chatmodels", "--all", "--wait=false")
+    kube.run("delete", "namespace", kube.namespace, "--wait=false")
+
+
 @pytest.fixture
-def live(installed: Kube, namespace: Kube) -> Cached:
-    """The stand-in, served from a claim."""
-    return start(namespace)
+def live(shared: Cached) -> Cached:
+    """The stand-in, served from a claim by one pod."""
+    shared.serve(QWEN | {"replicas": 1}, models.QWEN)
+    wait_for(lambda: [is_ready(pod) for pod in shared.pods()] == [True], "one Ready pod", SECONDS)
+    return shared
 
 
 def claim(kube: Kube) -> Body:

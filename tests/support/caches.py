@@ -12,7 +12,29 @@ from kube import Body, Kube, Refused, wait_for
 EMBEDDED_IMAGE = "localhost/chatmodel-runtime:embedded"
 SERVE = "carepath.ai/chatmodel=triage,carepath.ai/role=serve"
 CLAIM = "triage-models"
-QUESTION = json.dumps({"patient_mrn": "MRN-001", "query": "What are my current medications?"})
+ASK = """
+import json, urllib.request
+body = json.dumps({"patient_mrn": "MRN-001", "query": "What are my current medications?"})
+headers = {"Content-Type": "application/json"}
+request = urllib.request.Request("http://triage:8002/triage", body.encode(), headers)
+print(urllib.request.urlopen(request, timeout=60).read().decode())
+"""
+CLIENT: Body = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "client"},
+    "spec": {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [
+            {
+                "name": "client",
+                "image": "localhost/chatmodel-hub:dev",
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["python3", "-c", "import signal; signal.pause()"],
+            }
+        ],
+    },
+}
 QWEN: Body = {"mode": "qwen", "model": {"id": None}}
 TWIN: Body = {"mode": "huggingface", "model": {"id": models.TWIN}}
 WRONG: Body = {"mode": "huggingface", "model": {"id": models.WRONG_SHAPES}}
@@ -38,10 +60,11 @@ def spec_of(strategy: str, **more: Any) -> Body:
 
 
 class Cached:
-    """The ChatModel `triage` of one namespace."""
+    """The ChatModel `triage` of one namespace, and a pod there that asks it."""
 
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
+        kube.apply(CLIENT)
 
     def serve(self, change: Body, model_id: str | None) -> Body:
         """Change the spec and wait until that model serves; return the status."""
@@ -55,9 +78,9 @@ class Cached:
         return dict(self.kube.get("chatmodel", "triage")["status"])
 
     def answer(self) -> Body:
-        """Ask through the Service, by way of the API server."""
-        path = f"/api/v1/namespaces/{self.kube.namespace}/services/triage:8002/proxy/triage"
-        return dict(json.loads(self.kube.run("create", "--raw", path, "-f", "-", text=QUESTION)))
+        """Ask through the Service, from another pod."""
+        self.kube.run("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+        return dict(json.loads(self.kube.run("exec", "client", "--", "python3", "-c", ASK)))
 
     def pods(self) -> list[Body]:
         """Return the serving revision's pods that are not on their way out."""

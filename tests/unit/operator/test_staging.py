@@ -104,6 +104,14 @@ def test_a_claim_too_small_is_not_the_models_fault_however_long_it_takes() -> No
     assert record.status == {"progressAt": at(0)}
 
 
+def test_a_claim_that_is_not_bound_is_looked_at_again_for_its_events() -> None:
+    seen = see(on_claim(OPEN), ready_pods(MOCK, 1)[0])
+    bound = plan_of(seen).requeue_after
+    assert bound is not None and bound > rollout.CLAIM_SECONDS
+    waits = dataclasses.replace(seen, claim=Claim("claim-1", False, False, PLENTY, 0, ""))
+    assert plan_of(waits).requeue_after == rollout.CLAIM_SECONDS
+
+
 def test_a_retry_looks_at_the_claim_again() -> None:
     which = on_claim(failed("IntegrityError") | STAGED)
     record = plan_of(see(which, ready_pods(MOCK, 1)[0], retry="now")).record
