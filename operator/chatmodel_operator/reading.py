@@ -1,9 +1,12 @@
 """Raw objects as the API server sends them → the values of `observed`.
 
 Called by `cluster`. Pure; a stored body that today's types refuse becomes a value, not a crash.
+Bodies are never changed in place, by nobody: one that comes again is not read again.
 """
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import pydantic
 
@@ -30,8 +33,29 @@ from chatmodel_operator.observed import (
 )
 
 Live = Mapping[tuple[str, str], Raw]
+T = TypeVar("T")
+REMEMBERED = 8192  # bodies of each kind
 
 
+def _once(read: Callable[[Raw], T]) -> Callable[[Raw], T]:
+    """Read each body once: the watch cache hands out the very same one until it has moved."""
+    known: dict[int, tuple[Raw, T]] = {}
+
+    @functools.wraps(read)
+    def remembered(raw: Raw) -> T:
+        found = known.get(id(raw))
+        if found is not None and found[0] is raw:
+            return found[1]
+        value = read(raw)
+        if len(known) >= REMEMBERED:
+            del known[next(iter(known))]
+        known[id(raw)] = (raw, value)
+        return value
+
+    return remembered
+
+
+@_once
 def read_chatmodel(raw: Raw) -> ChatModel:
     """Return the ChatModel; a stored body today's types refuse is a value, not an exception."""
     try:
@@ -42,6 +66,7 @@ def read_chatmodel(raw: Raw) -> ChatModel:
         return ChatModel(raw, None, f"{where}: {first['msg']}")
 
 
+@_once
 def read_revision(raw: Raw) -> Revision | None:
     """Return the revision, or None when its body cannot be read any more."""
     meta = raw["metadata"]
@@ -57,6 +82,7 @@ def read_revision(raw: Raw) -> Revision | None:
         return None
 
 
+@_once
 def read_pod(raw: Raw) -> Pod:
     """Return what matters of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
@@ -127,6 +153,7 @@ def read_job(raw: Raw) -> Job:
     )
 
 
+@_once
 def read_deployment(raw: Raw) -> Deployment:
     """Return what matters of a revision's Deployment."""
     conditions = (raw.get("status") or {}).get("conditions") or []
@@ -215,6 +242,7 @@ def _choose_class(chatmodel: ChatModel, classes: list[Raw]) -> tuple[InstanceCla
     return None, f"there is no InstanceClass {wanted}; there are: {known}"
 
 
+@_once
 def _read_class(raw: Raw) -> tuple[InstanceClassSpec | None, str]:
     try:
         return InstanceClassSpec.model_validate(raw.get("spec") or {}), ""
