@@ -265,7 +265,9 @@ STORIES |= {
         (60, model("load-fail")),
         (
             90,
-            edit(model={"id": "demo/load-fail", "tokenSecretRef": {"name": "hub", "key": "HF_TOKEN"}}),
+            edit(
+                model={"id": "demo/load-fail", "tokenSecretRef": {"name": "hub", "key": "HF_TOKEN"}}
+            ),
         ),
     ],
     "history-has-a-limit": [

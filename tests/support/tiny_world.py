@@ -289,7 +289,9 @@ class World:
             return self._put_pod(name, pod | {"placed": True}, {})
         if pod["status"]:
             return False
-        status = tiny_pods.unplaced(format_time(self.now()), is_nominated="nominated" in self.hazards)
+        status = tiny_pods.unplaced(
+            format_time(self.now()), is_nominated="nominated" in self.hazards
+        )
         return self._put_pod(name, pod, status)
 
     def _dies(self, task: tiny_pods.Task, pod: Raw) -> bool:
