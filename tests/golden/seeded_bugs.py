@@ -76,9 +76,9 @@ BUGS = (
     Bug(
         "a bad one keeps its pods",
         "I4",
-        "capacity.py",
-        "    if revision.is_failed:\n        return 0",
-        "    if revision.is_failed:\n        return cast.replicas",
+        "verdicts.py",
+        'ended |= {"retiredAt": scene.stamp, "answeredAt": None}',
+        "pass",
     ),
     Bug(
         "stays on what is bad",
@@ -190,7 +190,7 @@ BUGS = (
         "operator upgrade",
         "desired/deployment.py",
         '"template": revision.spec.template,',
-        '"template": {**(revision.spec.template or {}), "metadata": {"labels": {**(revision.spec.template or {})["metadata"]["labels"], "v": "2"}}},',
+        '"template": {**(revision.spec.template or {}), "rendered": "2"},',
     ),
     Bug(
         "children of a dying parent",

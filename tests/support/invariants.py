@@ -42,7 +42,7 @@ def check_rest(world: World) -> None:
             raise AssertionError(f"{rule.__name__}: {wrong}")
 
 
-# --- what the rules look at ------------------------------------------------------------------------
+# --- what the rules look at ------------------------------------------------------------------
 
 
 def _spec(world: World) -> Raw:
@@ -97,7 +97,7 @@ def _change(before: World, write: Write, part: str = "verdict") -> tuple[Any, An
     return (old, new) if old != new else None
 
 
-# --- at every moment -------------------------------------------------------------------------------
+# --- at every moment -------------------------------------------------------------------------
 
 
 def traffic_is_on_what_answered(world: World) -> str:
@@ -111,7 +111,7 @@ def traffic_is_on_what_answered(world: World) -> str:
     return ""
 
 
-# --- of every write --------------------------------------------------------------------------------
+# --- of every write --------------------------------------------------------------------------
 
 
 def last_good_advances_after_answer_and_bake(before: World, write: Write, after: World) -> str:
@@ -277,7 +277,7 @@ def a_deleting_chatmodel_is_left_alone(before: World, write: Write, after: World
     return f"{write.line or write.key} on a deleting ChatModel" if gone else ""
 
 
-# --- while nothing moves ---------------------------------------------------------------------------
+# --- while nothing moves ---------------------------------------------------------------------
 
 
 def the_last_good_is_stamped(world: World) -> str:

@@ -320,6 +320,12 @@ STORIES |= {
     ],
     "a-lost-status-is-written-again": [*after_good("load-fail"), (90, World.lose_status)],
     "a-gated-model-is-asked-for-again": after_good("gated"),
+    "a-held-model-is-tried-again-in-place": [
+        (0, edit(**GOOD)),
+        (60, rollout(failurePolicy="Hold")),
+        (61, model("dies-in-bake")),
+        (120, retry("1")),
+    ],
     "bad-again-and-again-goes-back-to-the-same-good-one": [
         (0, edit(**GOOD)),
         (60, model("dies-in-bake")),

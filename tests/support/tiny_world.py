@@ -1,4 +1,4 @@
-"""A cluster that fits on a page, for films of whole rollouts: `tiny_cluster` shows it to an operator.
+"""A cluster that fits on a page, for films of rollouts: `tiny_cluster` shows it to an operator.
 
 It plays user, Deployment controller, Job controller, scheduler and kubelet, one move at a time.
 Time moves only when told. Model ids steer pods (see `tiny_pods`). `room` is how many serving pods
