@@ -59,7 +59,7 @@ load: ## bring the built images into the cluster's nodes
 deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
 
-.PHONY: generate check test test-unit test-contract test-golden test-control-plane test-fake-nodes test-node
+.PHONY: generate check test test-unit test-contract test-golden schedules seeded-bugs test-control-plane test-fake-nodes test-node
 generate: install ## write CRDs, docs/reasons.md, docs/faults.md and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
 	$(BIN)/python -m chatmodel_operator.api.reasons
@@ -81,6 +81,10 @@ test-unit: install ## pure tests, and the runtime as a process on loopback
 	$(BIN)/pytest tests/unit
 test-golden: install ## films of whole rollouts, and seeded schedules
 	$(BIN)/pytest tests/golden
+schedules: install ## a million seeded schedules: SCHEDULES=1000000; SEED=n repeats one
+	SCHEDULES=$(or $(SCHEDULES),1000000) $(BIN)/pytest tests/golden/test_schedules.py
+seeded-bugs: install ## plant bugs in a copy of the operator, one by one, and see each found
+	$(BIN)/python tests/golden/seeded_bugs.py
 test-contract: install ## what two parts must agree on
 	$(BIN)/pytest tests/contract
 test-control-plane: install cluster-up ## against a real API server

@@ -18,9 +18,11 @@ SLOWEST_BYTES_PER_SECOND = 5_000_000
 
 
 def retry_a_failed_target(scene: Scene) -> Record | None:
-    """Open a new attempt when carepath.ai/retry has a value not seen at the verdict."""
+    """Open a new attempt when carepath.ai/retry or the token is another than at the verdict."""
     target, value = scene.cast.target, scene.observed.chatmodel.retry
-    if not target.is_failed or value is None or value == target.status.retry:
+    is_asked = value is not None and value != target.status.retry
+    is_other_token = scene.spec.model.token_secret_ref != target.status.token_secret_ref
+    if not target.is_failed or not (is_asked or is_other_token):
         return None
     # What is on the claim is looked at again: it may be what was found bad.
     attempt = ("staged", "failedAt", "answeredAt", "servingAt", "retiredAt", "verification")
@@ -77,8 +79,9 @@ def hold_the_deadline(scene: Scene) -> Record | None:
 
 
 def _failed(scene: Scene, sign: failures.Sign) -> Record:
-    target = scene.cast.target
+    target, token = scene.cast.target, scene.spec.model.token_secret_ref
     ended: dict[str, Any] = {"failedAt": scene.stamp}
+    ended["tokenSecretRef"] = token.dump() if token is not None else None
     if scene.spec.rollout.failure_policy != "Hold" or target is not scene.cast.serving:
         ended |= {"retiredAt": scene.stamp, "answeredAt": None}
     return Record(

@@ -159,6 +159,9 @@ class ChatModelRevisionStatus(Body):
     retry: str | None = pydantic.Field(
         default=None, description="The annotation carepath.ai/retry at the verdict."
     )
+    token_secret_ref: SecretKeyRef | None = pydantic.Field(
+        default=None, description="The model.tokenSecretRef at the verdict."
+    )
     started_at: Timestamp | None = pydantic.Field(
         default=None, description="When this attempt began."
     )

@@ -1,0 +1,68 @@
+"""Stories drawn by lot: edits, losses and surroundings at random times, for `telling`'s schedules.
+
+Times and words come from short lists, so that schedules meet in the same states.
+"""
+
+import random
+
+import stories
+from tiny_world import World
+
+MODELS = ("good", "better", "best", "load-fail", "crash", "oom", "not-found", "bad-verify")
+MODELS += ("never-ready", "dies-in-bake", "gguf", "huge", "giant", "hub-down")
+GAPS = (1, 5, 8, 20, 60)
+
+
+def compose(chance: random.Random) -> tuple[stories.Story, int | None]:
+    """Return a story and the room of its node."""
+    first = dict(chance.choice((stories.GOOD, stories.PERSISTENT)))
+    first["replicas"] = chance.choice((1, 1, 2))
+    story: stories.Story = [(0, stories.edit(**first))]
+    at = 0
+    for _ in range(chance.randint(1, 4)):
+        at += chance.choice(GAPS)
+        story.append((at, _act(chance)))
+    return story, chance.choice((None, None, 1, 2))
+
+
+def _act(chance: random.Random) -> stories.Act:
+    kind = chance.random()
+    if kind < 0.5:
+        return stories.model(chance.choice(MODELS))
+    if kind < 0.65:
+        return stories.rollout(**chance.choice(ROLLOUTS))
+    if kind < 0.75:
+        return stories.edit(replicas=chance.choice((0, 1, 2, 3)))
+    if kind < 0.82:
+        return stories.retry(chance.choice("12"))
+    return chance.choice(OTHERS)
+
+
+def _pin_the_selected(world: World) -> None:
+    name = world.selected() or "triage-00000000"
+    world.edit(rollout={"bakeSeconds": 10, "pinnedRevision": name})
+
+
+ROLLOUTS: tuple[dict[str, object], ...] = (
+    {},
+    {"paused": True},
+    {"strategy": "Recreate"},
+    {"strategy": "Surge"},
+    {"failurePolicy": "Hold"},
+    {"progressDeadlineSeconds": 60},
+    {"restartToken": "monday"},
+    {"historyLimit": 1},
+)
+OTHERS: tuple[stories.Act, ...] = (
+    stories.edit(cache={"strategy": "Ephemeral"}),
+    stories.edit(cache={"strategy": "Persistent"}),
+    stories.edit(**stories.EMBEDDED),
+    stories.edit(mode="mock"),
+    stories.befall("quota"),
+    stories.befall("spoilt good"),
+    stories.befall("hub-down"),
+    stories.befall(),
+    World.lose_status,
+    World.lose_serving_revision,
+    _pin_the_selected,
+)
