@@ -248,6 +248,8 @@ def owner_of(kind: str, body: Mapping[str, Any]) -> Key | None:
     if kind == "ChatModel":
         return meta["namespace"], meta["name"]
     name = (meta.get("labels") or {}).get(names.LABEL_CHATMODEL)
+    if kind == "ChatModelRevision":  # it says so itself, also when its labels were taken away
+        name = name or (body.get("spec") or {}).get("chatModelName")
     return (meta["namespace"], name) if name and "namespace" in meta else None
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from chatmodel_operator import names
-from chatmodel_operator.cache import LATE_SECONDS, Cache, Object
+from chatmodel_operator.cache import LATE_SECONDS, Cache, Object, owner_of
 
 KINDS = ("ChatModel", "Deployment")
 KEY = ("clinic", "triage")
@@ -130,3 +130,10 @@ def test_a_listing_of_one_namespace_speaks_of_no_other(namespace: str) -> None:
     store.replace("Deployment", "clinic", [body(5)], 10)
     store.replace("Deployment", namespace, [], 20)
     assert specs(store) == ([] if namespace == "clinic" else [5])
+
+
+def test_a_revision_without_its_label_still_says_whose_it_is() -> None:
+    meta = {"namespace": "clinic", "name": "triage-1", "uid": "u", "resourceVersion": "5"}
+    stripped = {"metadata": meta, "spec": {"chatModelName": "triage"}}
+    assert owner_of("ChatModelRevision", stripped) == KEY
+    assert owner_of("Deployment", stripped) is None
