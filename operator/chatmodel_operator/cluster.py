@@ -204,7 +204,7 @@ class Cluster:
     async def _refuse_foreign(self, manifest: Manifest) -> None:
         kind, wanted_meta = manifest["kind"], manifest["metadata"]
         namespace, name = wanted_meta["namespace"], wanted_meta["name"]
-        there = await self._get(kind, namespace, name)
+        there = await self._find(kind, namespace, name)
         if there is None:
             return
         what, meta = f"{kind} {namespace}/{name}", there["metadata"]
@@ -242,13 +242,12 @@ class Cluster:
         self._troubles[meta["uid"]] = (self.now(), text)
         return text
 
-    async def _get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        try:
-            return await self._client.request("GET", path_of(kind, namespace, name))
-        except errors.Rejected as error:
-            if error.reason != "NotFound":
-                raise
-            return None
+    async def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """Return an object by listing it: a right that watching needs anyway."""
+        selector = f"metadata.name={name}"
+        body = await self._client.request("GET", path_of(kind, namespace), fieldSelector=selector)
+        items = body.get("items") or []
+        return dict(items[0]) if items else None
 
 
 def _is_controlled(item: Mapping[str, Any], uid: str) -> bool:

@@ -16,7 +16,6 @@ LEASES = ("coordination.k8s.io", "leases")
 CORE, OURS, APPS, BATCH, EVENTS = "", "carepath.ai", "apps", "batch", "events.k8s.io"
 WATCHED = {"list", "watch"}  # by kopf, in handlers.py
 APPLIED = {"create", "patch"}  # applying what is not there creates it
-LOOKED_UP = {"get"}  # before something new is applied: whose is the name
 
 # (group, resource) → verbs; every line is a request in cluster.py or a watch in handlers.py.
 USED: dict[tuple[str, str], set[str]] = {
@@ -25,15 +24,15 @@ USED: dict[tuple[str, str], set[str]] = {
     (OURS, "chatmodelrevisions"): {"create", "patch", "delete"} | WATCHED,
     (OURS, "chatmodelrevisions/status"): {"patch"},
     (OURS, "instanceclasses"): WATCHED,
-    (APPS, "deployments"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
+    (APPS, "deployments"): {"delete"} | APPLIED | WATCHED,
     (BATCH, "jobs"): {"create", "delete"} | WATCHED,
     (CORE, "pods"): WATCHED | {"delete"},  # one that was given up, with less grace
-    (CORE, "services"): LOOKED_UP | APPLIED | WATCHED,
-    (CORE, "serviceaccounts"): LOOKED_UP | APPLIED | WATCHED,
+    (CORE, "services"): APPLIED | WATCHED,
+    (CORE, "serviceaccounts"): APPLIED | WATCHED,
     (CORE, "secrets"): {"create"},
-    (CORE, "persistentvolumeclaims"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
-    ("policy", "poddisruptionbudgets"): {"delete"} | LOOKED_UP | APPLIED | WATCHED,
-    ("networking.k8s.io", "networkpolicies"): LOOKED_UP | APPLIED | WATCHED,
+    (CORE, "persistentvolumeclaims"): {"delete"} | APPLIED | WATCHED,
+    ("policy", "poddisruptionbudgets"): {"delete"} | APPLIED | WATCHED,
+    ("networking.k8s.io", "networkpolicies"): APPLIED | WATCHED,
     (EVENTS, "events"): {"create", "list"},
 }
 
