@@ -203,7 +203,7 @@ BUGS = (
     Bug(
         "history takes the last good",
         "I3",
-        "rollout.py",
+        "leftovers.py",
         "needed = {cast.target, cast.wanted, cast.serving, cast.last_good}",
         "needed = {cast.target}",
     ),

@@ -55,6 +55,15 @@ def scales(number: int, replicas: int) -> Plant:
     return plant
 
 
+def renders_anew(number: int) -> Plant:
+    def plant(world: World) -> Write:
+        key = (DEPLOYMENT, by_number(world, number))
+        template = {"template": {"spec": {"rendered": "today"}}}
+        return Write("planted", key, merged(world.objects[key], "spec", template))
+
+    return plant
+
+
 def deletes(number: int) -> Plant:
     return lambda world: Write("planted", (REVISION, by_number(world, number)), None)
 
@@ -95,6 +104,7 @@ PLANTED: dict[str, tuple[float, str, Plant]] = {
         "a-deletion-in-a-rollout-writes-nothing",
         scales(1, 1),
     ),
+    "a_template_is_applied_as_stored": (90, REFUSED, renders_anew(1)),
     "ready_is_what_was_asked_for_and_serves": (90, REFUSED, says("Ready", status="True")),
     "never_current_before_traffic_is_served": (90, REFUSED, says("Ready", type="Other")),
     "generations_are_the_one_that_was_seen": (90, REFUSED, says("Ready", observedGeneration=7)),

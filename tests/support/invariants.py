@@ -187,7 +187,7 @@ def only_the_target_fails(before: World, write: Write, after: World) -> str:
     change = _change(before, write)
     if change is None or change[1] != "Failed" or write.key[1] == _target(before):
         return ""
-    if before.selected() == write.key[1]:
+    if before.selected() == write.key[1] and change[0] != "Verified":
         return ""
     return f"{write.key[1]} is not the target and is found bad"
 
@@ -308,6 +308,15 @@ def one_deployment_has_pods_after_a_rollout(world: World) -> str:
     return f"Ready, and {json.dumps(others)} still have pods" if others else ""
 
 
+def a_template_is_applied_as_stored(before: World, write: Write, after: World) -> str:
+    """Promise 7: what runs is the stored template, whatever this operator would render today."""
+    if write.key[0] != "Deployment" or write.body is None:
+        return ""
+    stored = (before.revisions().get(write.key[1]) or {"spec": {}})["spec"].get("template")
+    same = stored is None or write.body["spec"]["template"] == stored
+    return "" if same else f"the template of {write.key[1]} is not the stored one"
+
+
 STATE: tuple[Callable[[World], str], ...] = (traffic_is_on_what_answered,)
 WRITES: tuple[Callable[[World, Write, World], str], ...] = (
     last_good_advances_after_answer_and_bake,
@@ -323,6 +332,7 @@ WRITES: tuple[Callable[[World, Write, World], str], ...] = (
     a_pause_takes_no_step,
     what_is_needed_is_not_deleted,
     a_deleting_chatmodel_is_left_alone,
+    a_template_is_applied_as_stored,
     *status_truths.WRITES,
 )
 REST: tuple[Callable[[World], str], ...] = (

@@ -249,6 +249,7 @@ STORIES |= {
     "a-deletion-in-a-rollout-writes-nothing": [
         *after_good("never-ready"),
         (65, World.delete),
+        (66, lambda world: world.lose("Service", "triage")),
     ],
     "a-scaled-candidate-catches-up-before-the-switch": [
         *after_good("never-ready"),
