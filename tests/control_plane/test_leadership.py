@@ -15,8 +15,7 @@ def other(of: Running, *pair: Running) -> Running:
 
 
 def apply_all(kube: Kube, nowhere: str) -> None:
-    items = [chatmodel(name, mode="mock", instanceClassName=nowhere) for name in NAMES]
-    kube.apply({"apiVersion": "v1", "kind": "List", "items": items})
+    kube.apply(*(chatmodel(name, mode="mock", instanceClassName=nowhere) for name in NAMES))
 
 
 def state(kube: Kube) -> dict[str, Any]:
