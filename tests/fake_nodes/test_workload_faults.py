@@ -68,7 +68,7 @@ SIGNS = (
     inspected("W4", "misread", "ConfigError", "as told", bad=True),
     inspected("D1", "unauthorized", "HubUnauthorizedOrNotFound", "as told", bad=False),
     inspected("D2", "gated", "ModelGated", "as told", bad=False),
-    inspected("W1", "huge", "InsufficientMemory", "100 GB of memory, and the pods of its class have 1.07 GB", bad=True),
+    inspected("W1", "huge", "InsufficientMemory", "the pods of its class have 1.07 GB", bad=True),
     inspected("W4", "no-engine", "EngineUnsupported", "onnx", bad=True),
 )  # fmt: skip
 
