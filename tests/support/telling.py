@@ -83,13 +83,13 @@ class Teller:
 
     def _look_until_told(self) -> bool:
         """Let the operator look as long as it wants to look again at once."""
-        moved = False
-        while self.look():
-            moved = True
+        for count in range(200):
+            if not self.look():
+                return count > 0
             if self.pause != 0.0:
-                break
+                return True
             self.check()
-        return moved
+        raise AssertionError("livelock: after 200 passes the operator still wants another")
 
     def _wander(self, chance: random.Random) -> None:
         for _ in range(chance.randint(0, 4)):
