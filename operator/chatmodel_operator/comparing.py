@@ -8,6 +8,9 @@ from typing import Any
 
 from chatmodel_operator import quantities
 
+# What the server leaves out when it is empty.
+EMPTY: tuple[Any, ...] = ([], {}, None)
+
 # Lists of a pod that server-side apply merges item by item, and what tells their items apart:
 # an admission policy, or an injector, may add items of its own.
 MERGE_KEYS = {
@@ -53,6 +56,8 @@ def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     # A loop: a generator costs twice as much.
     for key, value in wanted.items():
         if key not in live:
+            if value in EMPTY:
+                continue
             return False
         there = live[key]
         if key in MERGE_KEYS:

@@ -54,6 +54,8 @@ def test_a_new_wish_ends_a_contest() -> None:
         pytest.param({"a": {"b": 1}}, {"a": None}, "a", id="an emptied part"),
         pytest.param({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}, "a.1.b", id="item"),
         pytest.param({"a": [1]}, {"a": [1, 2]}, "a", id="a longer list"),
+        pytest.param({"a": []}, {}, "", id="an empty list that the server left out"),
+        pytest.param({"a": 0}, {}, "a", id="a zero is not empty"),
         pytest.param(
             {"env": [{"name": "OURS", "value": "1"}]},
             {"env": [{"name": "THEIRS", "value": "2"}, {"name": "OURS", "value": "1"}]},
