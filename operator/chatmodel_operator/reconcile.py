@@ -170,8 +170,9 @@ class Reconciler:
                     f"{kind} {name}: {field} was put back {drift.MOST_REPAIRS} times within"
                     f" {drift.WINDOW_SECONDS / 60:.0f} minutes and has been changed again"
                 )
+                again = min(wait, plan.requeue_after if plan.requeue_after is not None else wait)
                 return dataclasses.replace(
-                    plan, reason=Reason.DriftContested, message=text, requeue_after=wait
+                    plan, reason=Reason.DriftContested, message=text, requeue_after=again
                 )
         return plan
 
