@@ -56,7 +56,7 @@ def test_one_leads_and_the_other_writes_nothing(fleet: Fleet, nowhere: str) -> N
     wait_for(lambda: is_done(fleet.kube), "all to wait for a node")
     assert fleet.lease()["holderIdentity"] == leader.name
     assert leader.writes()
-    assert [line for line in standby.trace() if "write" in line] == []
+    assert standby.writes() == []  # both may have tried to create the Lease; one was refused
     assert standby.get("/readyz") == (503, "standing by\n")
     assert standby.get("/livez")[0] == 200
     assert [x.sample("chatmodel_operator_leader") for x in (leader, standby)] == [1, 0]
