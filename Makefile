@@ -60,11 +60,12 @@ deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
 
 .PHONY: generate check test test-unit test-contract test-golden schedules seeded-bugs test-control-plane test-fake-nodes test-node
-generate: install ## write CRDs, docs/reasons.md, docs/faults.md and deploy/install.yaml anew
+generate: install ## write CRDs, docs/reasons.md, the generated pages of docs/ and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
 	$(BIN)/python -m chatmodel_operator.api.reasons
 	$(BIN)/python deploy/build.py
 	$(BIN)/python tests/support/fault_table.py
+	$(BIN)/python tests/support/decision_table.py
 check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -74,6 +75,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/python -m chatmodel_operator.api.reasons --check
 	$(BIN)/python deploy/build.py --check
 	$(BIN)/python tests/support/fault_table.py --check
+	$(BIN)/python tests/support/decision_table.py --check
 
 test: install ## everything: check and all layers, on the embedded cluster
 	$(BIN)/python tests/run.py

@@ -85,13 +85,22 @@ def _api_server(config: Settings, audit: bool) -> list[str]:
 
 
 def audit_policy(*, everybody: bool) -> dict[str, Any]:
-    """Return the policy: who asked for what, never what was in it. JSON is YAML."""
+    """Return the policy: who asked for what, and what was in it for our statuses alone.
+
+    JSON is YAML.
+    """
     rule: dict[str, Any] = {"level": "Metadata"}
+    statuses = {
+        "group": "carepath.ai",
+        "resources": ["chatmodels/status", "chatmodelrevisions/status"],
+    }
+    bodies = {"level": "RequestResponse", "verbs": ["patch", "update"], "resources": [statuses]}
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
-        "rules": [rule if everybody else rule | {"users": [OPERATOR]}],
+        "omitManagedFields": True,
+        "rules": [bodies, rule if everybody else rule | {"users": [OPERATOR]}],
     }
 
 

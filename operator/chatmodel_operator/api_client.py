@@ -106,7 +106,8 @@ class ApiClient:
 
     `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
     `on_answer` hears of every request: method, path, and the status, or None without an answer.
-    `may_write` is asked right before a write is sent.
+    `may_write` is asked before a write, and again right before its first byte leaves: between the
+    two lies the wait for a connection, and a process that is stopped there may wake much later.
     """
 
     def __init__(
@@ -174,9 +175,7 @@ class ApiClient:
         what = f"{method} {path}"
         for attempt in ("first", "after a new login"):
             session = self._open(renew=attempt != "first")
-            if method != "GET" and not self._may_write():
-                # Passes of a leader that has lost its Lease are being cancelled; until then: this.
-                raise errors.Unavailable(what, "NotLeading", "another operator may be leading")
+            self._ask(method, path)
             data = None if body is None else json.dumps(body)
             headers = {"Content-Type": content_type} if body is not None else {}
             try:
@@ -194,12 +193,30 @@ class ApiClient:
                 raise errors.Unavailable(what, type(error).__name__, text) from error
         raise AssertionError("the loop above returns or raises")
 
+    def _ask(self, method: str, path: str) -> None:
+        """Raise `Unavailable` for a write that may not be sent.
+
+        Passes of a leader that has lost its Lease are being cancelled; until then: this.
+        """
+        if method != "GET" and not self._may_write():
+            text = "another operator may be leading"
+            raise errors.Unavailable(f"{method} {path}", "NotLeading", text)
+
+    async def _ask_again(
+        self, _: aiohttp.ClientSession, __: object, sent: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        self._ask(sent.method, sent.url.path)
+
     def _open(self, *, renew: bool) -> aiohttp.ClientSession:
         if self._connection is None or renew:
             self._connection = self._connect()
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=32, ssl=self._connection.ssl or True)
-            self._session = aiohttp.ClientSession(self._connection.server, connector=connector)
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(self._ask_again)  # called before they are
+            self._session = aiohttp.ClientSession(
+                self._connection.server, connector=connector, trace_configs=[trace]
+            )
         self._session.headers.clear()
         self._session.headers.update(self._connection.headers)
         return self._session

@@ -15,7 +15,11 @@ _SHORT = re.compile(r"Insufficient ([-\w/]+(?:\.[-\w/]+)*)")
 
 
 def plan_replicas(scene: Scene) -> dict[str, int]:
-    """Return the wanted pods of each revision that has, or should have, a Deployment."""
+    """Return the wanted pods of each revision that has, or should have, a Deployment.
+
+    The serving one gets all, a candidate one until it has answered and then all, one that is kept
+    warm what it has, and the rest none.
+    """
     observed = scene.observed
     wanted: dict[str, int] = {}
     for each in observed.revisions:
@@ -88,7 +92,10 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
 
 
 def must_give_way(scene: Scene) -> bool:
-    """Say whether a serving pod needs the room of the candidate."""
+    """Say whether a serving pod needs the room of the candidate.
+
+    One of them finds no room, or a swap that was undone has not given all of it back.
+    """
     cast = scene.cast
     if cast.serving is None or cast.is_swapping or cast.serving.is_failed:
         return False
@@ -122,7 +129,11 @@ def _shared(scene: Scene) -> bool:
 
 
 def is_swap_due(scene: Scene) -> bool:
-    """Say whether the serving pods should begin to make room for the wanted revision now."""
+    """Say whether the serving pods should begin to make room for the wanted revision now.
+
+    With strategy Recreate at once; else when the scheduler has found no room for long enough, and
+    there is no obstacle. A swap is tried once.
+    """
     cast = scene.cast
     wanted, serving = cast.wanted, cast.serving
     if wanted is None or serving is None or wanted is serving or not wanted.is_open:
@@ -142,7 +153,7 @@ def is_swap_due(scene: Scene) -> bool:
 
 
 def capacity_wait(scene: Scene) -> datetime.timedelta:
-    """Return how long the scheduler must have found no room."""
+    """Return how long the scheduler must have found no room: no time if what serves is bad."""
     serving = scene.cast.serving
     if serving is not None and serving.is_failed:
         return datetime.timedelta()  # its room is wanted more than it is

@@ -136,7 +136,10 @@ def settled_at(standing: Standing, timings: Timings) -> datetime.datetime | None
 def keep(
     observed: Observed, cast: Standing, timings: Timings, now: datetime.datetime
 ) -> frozenset[str]:
-    """Return the names of the revisions whose pods are needed, the warm last good included."""
+    """Return the names of the revisions whose pods are needed.
+
+    The wanted and the serving one, and, until the clients have moved, each Verified one with pods.
+    """
     kept = {cast.wanted, cast.serving, choose(observed, cast)}
     settled = settled_at(cast, timings)
     if settled is None or now < settled or cast.is_paused:

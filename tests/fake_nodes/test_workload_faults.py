@@ -135,6 +135,23 @@ def heal(kube: Kube, name: str, pod: str) -> None:
     assert kube.get("chatmodel", name)["status"]["serving"]["number"] == 2
 
 
+def baking(kube: Kube, name: str) -> tuple[str, str]:
+    """Wait until a candidate bakes; return its pod and when it began to serve.
+
+    A fake pod can be Ready in the second in which it was made, as no model can: what loses its
+    readiness then counts as one that starts. Such a candidate is restarted.
+    """
+    for token in range(10):
+        kube.wait_for_reason(name, "Baking", 120)
+        served = kube.get("chatmodel", name)["status"]["serving"]["revision"]
+        since = kube.get("chatmodelrevision", served)["status"]["servingAt"]
+        pod = candidate_pod(kube, name)
+        if kube.get("pod", pod)["metadata"]["creationTimestamp"] < since:
+            return pod, since
+        kube.patch(name, {"restartToken": str(token)})
+    pytest.fail("ten candidates were Ready in the second in which they were made")
+
+
 @pytest.mark.fault("R2", "W7")
 @pytest.mark.parametrize(
     ("name", "shown", "reason"),
@@ -155,12 +172,9 @@ def test_a_revision_that_fails_in_its_bake_is_switched_back(
     kube.apply(good(name))
     kube.wait_for_reason(name, "Serving", 120)
     kube.patch(name, {"model": {"id": "demo/good-2"}, "rollout": {"bakeSeconds": 600}})
-    kube.wait_for_reason(name, "Baking", 120)
-    pod = candidate_pod(kube, name)
+    pod, since = baking(kube, name)
     if shown:
         # The kubelet's clock has whole seconds: the end must lie after the switch.
-        served = kube.get("chatmodel", name)["status"]["serving"]["revision"]
-        since = kube.get("chatmodelrevision", served)["status"]["servingAt"]
         wait_for(lambda: ended(70)["terminated"]["finishedAt"] > since, "the next second")
         end = ended(70)
         running = {"running": {"startedAt": end["terminated"]["finishedAt"]}}

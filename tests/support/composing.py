@@ -18,10 +18,11 @@ def compose(chance: random.Random) -> tuple[stories.Story, int | None]:
     first = dict(chance.choice((stories.GOOD, stories.PERSISTENT)))
     first["replicas"] = chance.choice((1, 1, 2))
     story: stories.Story = [(0, stories.edit(**first))]
-    at = 0
+    at = 0.0
     for _ in range(chance.randint(1, 4)):
-        at += chance.choice(GAPS)
-        story.append((at, _act(chance)))
+        # Each at a fraction of its own: what meets a deadline in one moment has no right order.
+        at += chance.choice(GAPS) + 0.1
+        story.append((round(at, 1), _act(chance)))
     return story, chance.choice((None, None, 1, 2))
 
 

@@ -327,6 +327,22 @@ STORIES |= {
         (61, model("dies-in-bake")),
         (120, retry("1")),
     ],
+    "a-download-is-watched": [
+        (0, edit(**GOOD)),
+        (50, befall("slow-hub")),
+        (60, model("better")),
+        (90, befall()),
+    ],
+    "a-spec-that-cannot-be-read-changes-nothing": [
+        (0, edit(**GOOD)),
+        (60, edit(mode="gpt")),
+        (90, model("better")),
+    ],
+    "a-model-that-is-not-allowed-changes-nothing": [
+        (0, edit(**GOOD)),
+        (60, edit(model={"id": "other/model"})),
+        (90, model("better")),
+    ],
     "bad-again-and-again-goes-back-to-the-same-good-one": [
         (0, edit(**GOOD)),
         (60, model("dies-in-bake")),

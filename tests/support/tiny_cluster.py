@@ -9,12 +9,12 @@ import dataclasses
 import json
 from typing import Any
 
-from tiny_world import CHATMODEL, Key, Raw, World, merged
+from tiny_world import CHATMODEL, TABLE, Key, Raw, World, merged
 
 from chatmodel_operator import comparing, errors, names, observed, reading, reconcile, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.observed import format_time
-from chatmodel_operator.settings import Embedded, Settings
+from chatmodel_operator.settings import Allowed, Embedded, Settings
 
 _SIZE = {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}}
 CLASS: Raw = {
@@ -22,7 +22,9 @@ CLASS: Raw = {
     "spec": InstanceClassSpec.model_validate(_SIZE).dump(),
 }
 INSIDE = {"modelID": "demo/inside", "commit": "e" * 40, "weightBytes": 8, "image": "inside:1"}
-SETTINGS = Settings(embedded=(Embedded.model_validate(INSIDE),))
+SETTINGS = Settings(
+    embedded=(Embedded.model_validate(INSIDE),), allowed=Allowed(models=("demo/*",))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +139,7 @@ class TinyCluster:
             self.found.asked |= {question.revision.name}
 
     def _write(self, line: str, key: Key, body: Raw | None) -> None:
-        write = Write(line, key, body)
+        write = Write(line, key, None if body is None else TABLE.keep(key[0], body))
         write.carry_out(self._world)
         self.found.writes.append(write)
 

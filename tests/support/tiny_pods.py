@@ -1,7 +1,7 @@
 """What becomes of the pods of `tiny_world`: the kubelet's and the scheduler's words.
 
 Pure. Model ids steer it: load-fail, crash, oom, not-found, bad-verify, never-ready, dies-in-bake,
-hub-down, gguf, huge, giant, slow (whose download can be watched).
+hub-down, gguf, huge, giant.
 """
 
 import dataclasses
@@ -53,6 +53,18 @@ def outcome(task: Task, hazards: frozenset[str], dies: bool, at: str) -> Raw:
     if word is None and spoilt:
         word = "load-fail"
     return _ended(*ENDINGS[word], at) if word else _running("never-ready" not in task.model)
+
+
+def downloads(pod: Raw) -> bool:
+    """Say whether a pod's weights come from the hub, by an init container of its own."""
+    return any(c["name"] == names.CONTAINER_STAGE for c in pod["spec"].get("initContainers", []))
+
+
+def downloading() -> Raw:
+    """Return the status of a pod whose weights are on their way."""
+    entry = {"name": names.CONTAINER_STAGE, "state": {"running": {}}}
+    conditions = [{"type": "Ready", "status": "False"}]
+    return {"podIP": "10.0.0.1", "conditions": conditions, "initContainerStatuses": [entry]}
 
 
 def refusal(at: str) -> Raw:

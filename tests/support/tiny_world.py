@@ -3,10 +3,10 @@
 It plays user, Deployment controller, Job controller, scheduler and kubelet, one move at a time.
 Time moves only when told. Model ids steer pods (see `tiny_pods`). `room` is how many serving pods
 the only node takes; `hazards` are what the surroundings do: no-class, quota, nominated, hub-down,
-and `spoilt <word>` for models whose new pods do not load any more.
+slow-hub, and `spoilt <word>` for models whose new pods do not load any more.
 
 Stored bodies are never changed in place, and equal ones are the same object: a state of the world
-is known again by the versions of its bodies.
+is known again by which bodies it has.
 """
 
 import datetime
@@ -17,6 +17,7 @@ from typing import Any
 import tiny_pods
 
 from chatmodel_operator import names, observed
+from chatmodel_operator.api.chatmodelstatus import NOT_SEEN
 from chatmodel_operator.cache import Stored
 from chatmodel_operator.observed import format_time
 
@@ -36,13 +37,13 @@ class Table:
 
     def keep(self, kind: str, body: Raw) -> Raw:
         """Return the one body that is equal to this one; its resourceVersion stands for it."""
-        meta = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
-        text = kind + json.dumps(body | {"metadata": meta}, sort_keys=True)
+        if isinstance(body, Stored):
+            return body
+        text = self._text(kind, body)
         found = self.bodies.get(text)
         if found is None:
-            version = str(next(self._versions))
-            found = Stored(body | {"metadata": meta | {"resourceVersion": version}})
-            self.bodies[text] = found
+            meta = body["metadata"] | {"resourceVersion": str(next(self._versions))}
+            found = self.bodies[text] = Stored(body | {"metadata": meta})
         return found
 
     def changed_in_place(self) -> list[str]:
@@ -50,8 +51,13 @@ class Table:
         return [
             body["metadata"]["name"]
             for text, body in self.bodies.items()
-            if self.keep(text[: text.index("{")], body) is not body
+            if self._text(text[: text.index("{")], body) != text
         ]
+
+    @staticmethod
+    def _text(kind: str, body: Raw) -> str:
+        meta = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
+        return kind + json.dumps(body | {"metadata": meta}, sort_keys=True)
 
 
 TABLE = Table()
@@ -79,8 +85,9 @@ class World:
 
     def key(self) -> tuple[Any, ...]:
         """Return what tells this state of the world from every other."""
-        bodies = frozenset(b["metadata"]["resourceVersion"] for b in self.objects.values())
-        pods = frozenset(b["metadata"]["resourceVersion"] for b in self.pods.values())
+        # What is stored is not forgotten before `telling.clear`, so that its id is its own.
+        bodies = frozenset(map(id, self.objects.values()))
+        pods = frozenset(map(id, self.pods.values()))
         return self.seconds, self.room, self.hazards, self.asked, bodies, pods
 
     def now(self) -> datetime.datetime:
@@ -98,7 +105,7 @@ class World:
         there = self.objects.get(CHATMODEL)
         if there is None:
             meta = {"name": "triage", "namespace": "ns", "uid": "u-triage", "generation": 0}
-            there = {"metadata": meta, "spec": {}, "status": {}}
+            there = {"metadata": meta, "spec": {}, "status": NOT_SEEN}
         meta = there["metadata"] | {"generation": there["metadata"]["generation"] + 1}
         self.put(CHATMODEL, there | {"metadata": meta, "spec": there["spec"] | spec})
         self.say(f"user: {json.dumps(spec, sort_keys=True)}")
@@ -124,7 +131,7 @@ class World:
 
     def lose_status(self) -> None:
         """Lose the ChatModel's status."""
-        self.put(CHATMODEL, self.objects[CHATMODEL] | {"status": {}})
+        self.put(CHATMODEL, self.objects[CHATMODEL] | {"status": NOT_SEEN})
         self.say("lost: status")
 
     def lose_serving_revision(self) -> None:
@@ -278,8 +285,12 @@ class World:
         if task.command == "serve" and self.room is not None and not pod.get("placed"):
             return self._place(name, pod, task)
         dies = self._dies(task, pod)
-        if status and not dies and tiny_pods.is_placed(pod):
+        waits = "slow-hub" in self.hazards and tiny_pods.downloads(pod)
+        is_done = status and status != tiny_pods.downloading() and tiny_pods.is_placed(pod)
+        if (is_done and not dies) or (waits and status == tiny_pods.downloading()):
             return False
+        if waits and not is_done:
+            return self._put_pod(name, pod, tiny_pods.downloading())
         found = tiny_pods.outcome(task, self.hazards, dies, format_time(self.now()))
         return self._put_pod(name, pod, found)
 

@@ -10,7 +10,6 @@ import pydantic
 from chatmodel_operator.api.chatmodel import (
     Auth,
     CacheStrategy,
-    Download,
     Engine,
     Generation,
     Mode,
@@ -18,6 +17,7 @@ from chatmodel_operator.api.chatmodel import (
     Quantization,
     SecretKeyRef,
 )
+from chatmodel_operator.api.chatmodelstatus import Download
 from chatmodel_operator.api.fields import FREE_FORM, IMMUTABLE, Body, Timestamp, cel
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 

@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from chatmodel_operator.api import chatmodel, chatmodelrevision, instanceclass
+from chatmodel_operator.api import chatmodel, chatmodelrevision, chatmodelstatus, instanceclass
 from chatmodel_operator.api.fields import GROUP, VERSION, cel
 
 Schema = dict[str, Any]
@@ -64,6 +64,7 @@ class Kind:
     extras: Schema = dataclasses.field(default_factory=dict)
     version_extras: Schema = dataclasses.field(default_factory=dict)
     subresources: Schema = dataclasses.field(default_factory=dict)
+    status_default: Schema | None = None
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
@@ -75,7 +76,8 @@ KINDS = (
         short=("chm",),
         scope="Namespaced",
         spec=chatmodel.ChatModelSpec,
-        status=chatmodel.ChatModelStatus,
+        status=chatmodelstatus.ChatModelStatus,
+        status_default=chatmodelstatus.NOT_SEEN,
         description="ChatModel says which chat model should serve; the operator makes it so.",
         columns=(
             Column("Mode", ".spec.mode"),
@@ -158,6 +160,8 @@ def build_crd(kind: Kind) -> Schema:
     }
     if kind.status is not None:
         properties["status"] = build_schema(kind.status)
+        if kind.status_default is not None:
+            properties["status"]["default"] = kind.status_default
         version["subresources"] = {"status": {}} | kind.subresources
     version["schema"] = {
         "openAPIV3Schema": {

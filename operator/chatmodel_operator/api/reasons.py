@@ -111,7 +111,11 @@ _S, _B, _C, _E, _O = (
 )
 
 EXPLANATIONS: dict[Reason, Explanation] = {
-    Reason.Pending: Explanation(_S, "The object was seen; nothing is known yet.", _WAIT),
+    Reason.Pending: Explanation(
+        _S,
+        "The object is there; no operator has looked at it yet.",
+        "Nothing; if it stays so, see whether the operator runs.",
+    ),
     Reason.Inspecting: Explanation(_S, "The hub is asked for commit, files and sizes.", _WAIT),
     Reason.Staging: Explanation(_S, "The weights are being put on the claim.", _WAIT),
     Reason.Staged: Explanation(_S, "The weights are complete and verified.", "Nothing."),

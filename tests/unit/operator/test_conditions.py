@@ -18,7 +18,7 @@ from pictures import (
 )
 
 from chatmodel_operator import conditions, rollout
-from chatmodel_operator.api.chatmodel import ChatModelStatus
+from chatmodel_operator.api.chatmodelstatus import ChatModelStatus
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Observed
 

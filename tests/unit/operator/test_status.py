@@ -20,7 +20,8 @@ from pictures import (
 )
 
 from chatmodel_operator import conditions, rollout, status
-from chatmodel_operator.api.chatmodel import QWEN_MODEL_ID, ChatModelStatus
+from chatmodel_operator.api.chatmodel import QWEN_MODEL_ID
+from chatmodel_operator.api.chatmodelstatus import ChatModelStatus
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Observed
 

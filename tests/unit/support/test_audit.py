@@ -7,6 +7,7 @@ from typing import Any
 
 import audit
 import pytest
+import status_story
 import yaml
 
 Body = dict[str, Any]
@@ -119,18 +120,26 @@ def test_only_this_runs_requests_of_the_operator_count(tmp_path: pathlib.Path) -
     lines = "".join(json.dumps(body) + "\n" for body in (before, other, newest))
     (tmp_path / "audit.jsonl").write_text(lines + '{"half": ')
     (tmp_path / "audit-2026-01-02.jsonl").write_text(json.dumps(rotated) + "\n")
-    found = [body["objectRef"]["resource"] for body in audit.events(tmp_path, SINCE)]
+    found = [body["objectRef"]["resource"] for body in audit.events(audit.read(tmp_path, SINCE))]
     assert sorted(found) == ["newest", "rotated"]
 
 
-@pytest.mark.parametrize("planted", [True, False], ids=["a fault", "no fault"])
+@pytest.mark.parametrize("planted", ["a right", "a lie", ""])
 def test_the_tool_ends_as_it_found(
-    planted: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    planted: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [*everything(), *([event("list", "secrets")] if planted else [])]
+    found = [*everything(), *([event("list", "secrets")] if planted == "a right" else [])]
+    found += [recorded_event(said, planted) for said in status_story.story()]
     (tmp_path / "audit.jsonl").write_text("".join(json.dumps(body) + "\n" for body in found))
     words = ["audit.py", "--since", SINCE.isoformat(), "--logs", str(tmp_path)]
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(SystemExit) as end:
         audit.main()
-    assert end.value.code == int(planted)
+    assert end.value.code == int(bool(planted))
+
+
+def recorded_event(said: Body, planted: str) -> Body:
+    """Return an event of the status story as the log has it, with a lie if one is to be planted."""
+    if planted == "a lie" and said["responseObject"]["kind"] == "ChatModelRevision":
+        said["responseObject"]["status"]["verdict"] = "Pending"
+    return event("patch", "chatmodels/status", "carepath.ai") | said
