@@ -2,9 +2,9 @@
 
 Two lanes run beside each other, since tests on the cluster wait more than they compute: what needs
 no cluster, and what does; at the end the operator's rights are held against what it asked for, and
-its statuses against what they may say (support/audit.py). A layer's output is shown when it is done. Every layer runs even when an
-earlier one failed; the exit code says whether all were green. The last line counts tests over all
-layers.
+its statuses against what they may say (support/audit.py). A layer's output is shown when it is
+done. Every layer runs even when an earlier one failed; the exit code says whether all were green.
+The last line counts tests over all layers.
 """
 
 import concurrent.futures
