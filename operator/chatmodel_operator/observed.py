@@ -168,14 +168,24 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stamp:
+    """A verdict and when it was reached; of a bad one also why."""
+
+    verdict: str
+    at: str
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Deployment:
     """The Deployment of one revision; `refused` is why the API server takes no pods of it."""
 
     replicas: int
     refused: str
     refused_since: datetime.datetime | None = None
-    # What the verdict was stamped as, for a revision that was lost.
-    verified_at: str | None = None
+    # What it says of its revision, for one that was lost.
+    stamp: Stamp | None = None
     number: int | None = None
     commit: str | None = None
     is_deleting: bool = False
@@ -211,9 +221,9 @@ class Observed:
     live: Mapping[tuple[str, str], Raw]
 
     @property
-    def stamps(self) -> Mapping[str, str]:
-        """When each revision was verified, as its Deployment says."""
-        return {n: d.verified_at for n, d in self.deployments.items() if d.verified_at is not None}
+    def stamps(self) -> Mapping[str, Stamp]:
+        """The verdict of each revision, as its Deployment says."""
+        return {n: d.stamp for n, d in self.deployments.items() if d.stamp is not None}
 
     def find(self, name: str | None) -> Revision | None:
         """Return the revision of that name, if there is one."""

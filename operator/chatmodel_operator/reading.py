@@ -12,6 +12,7 @@ import pydantic
 from chatmodel_operator import cache, names, quantities
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import (
+    FAILED,
     VERIFIED,
     ChatModelRevisionSpec,
     ChatModelRevisionStatus,
@@ -28,6 +29,7 @@ from chatmodel_operator.observed import (
     Pod,
     Raw,
     Revision,
+    Stamp,
     parse_time,
 )
 
@@ -159,9 +161,8 @@ def read_deployment(raw: Raw) -> Deployment:
     )
     annotations = raw["metadata"].get("annotations") or {}
     number = annotations.get(names.ANNOTATION_NUMBER, "")
-    verified = annotations.get(names.ANNOTATION_VERDICT) == VERIFIED
     return Deployment(
-        verified_at=annotations.get(names.ANNOTATION_VERIFIED_AT) if verified else None,
+        stamp=_read_stamp(annotations),
         number=int(number) if number.isdigit() else None,
         commit=annotations.get(names.ANNOTATION_COMMIT),
         is_deleting="deletionTimestamp" in raw["metadata"],
@@ -171,6 +172,16 @@ def read_deployment(raw: Raw) -> Deployment:
         refused=failure.get("message", ""),
         refused_since=parse_time(failure.get("lastTransitionTime")),
     )
+
+
+def _read_stamp(annotations: Raw) -> Stamp | None:
+    verdict = annotations.get(names.ANNOTATION_VERDICT)
+    if verdict == VERIFIED and (at := annotations.get(names.ANNOTATION_VERIFIED_AT)):
+        return Stamp(verdict, at)
+    if verdict == FAILED and (at := annotations.get(names.ANNOTATION_FAILED_AT)):
+        why = annotations.get(names.ANNOTATION_REASON), annotations.get(names.ANNOTATION_MESSAGE)
+        return Stamp(verdict, at, *why)
+    return None
 
 
 def _read_source(text: str) -> Source | None:

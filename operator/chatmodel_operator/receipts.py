@@ -8,9 +8,9 @@ import datetime
 from typing import Any
 
 from chatmodel_operator import capacity, failures, staging
-from chatmodel_operator.api.chatmodelrevision import PENDING, VERIFIED
+from chatmodel_operator.api.chatmodelrevision import FAILED, PENDING, VERIFIED
 from chatmodel_operator.api.reasons import Reason
-from chatmodel_operator.observed import Revision, parse_time
+from chatmodel_operator.observed import Revision, Stamp, parse_time
 from chatmodel_operator.scene import SWAP, Record, Scene
 
 # An intent to switch that is older than this was never carried out: it is written anew.
@@ -23,12 +23,28 @@ def restore_a_lost_receipt(scene: Scene) -> Record | None:
         stamped = scene.observed.stamps.get(revision.name)
         if revision.status.verdict is not None or revision.is_open or stamped is None:
             continue
-        lost: dict[str, Any] = {"verdict": VERIFIED, "verifiedAt": stamped}
+        if stamped.verdict == FAILED:
+            return _failed_again(scene, revision, stamped)
+        lost: dict[str, Any] = {"verdict": VERIFIED, "verifiedAt": stamped.at}
         if revision is scene.cast.serving:
             now = {"startedAt": scene.stamp, "answeredAt": scene.stamp, "servingAt": scene.stamp}
             return Record(revision, lost | now | {"progressAt": scene.stamp})
-        return Record(revision, lost | {"startedAt": stamped, "retiredAt": scene.stamp})
+        return Record(revision, lost | {"startedAt": stamped.at, "retiredAt": scene.stamp})
     return None
+
+
+def _failed_again(scene: Scene, revision: Revision, stamped: Stamp) -> Record:
+    """Return the verdict of a bad revision: that its object was lost is no wish to try it again."""
+    token = scene.spec.model.token_secret_ref
+    keeps_traffic = scene.spec.rollout.failure_policy == "Hold" and revision is scene.cast.serving
+    return Record(
+        revision,
+        {"verdict": FAILED, "reason": stamped.reason, "message": stamped.message}
+        | {"startedAt": stamped.at, "failedAt": stamped.at}
+        | ({"servingAt": scene.stamp} if keeps_traffic else {"retiredAt": scene.stamp})
+        | {"retry": scene.observed.chatmodel.retry}
+        | {"tokenSecretRef": token.dump() if token is not None else None},
+    )
 
 
 def open_the_wanted_attempt(scene: Scene) -> Record | None:

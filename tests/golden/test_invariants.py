@@ -138,7 +138,7 @@ def test_a_lost_stamp_is_found() -> None:
     key = (DEPLOYMENT, by_number(world, 1))
     body = world.objects[key]
     world.put(key, body | {"metadata": body["metadata"] | {"annotations": {}}})
-    with pytest.raises(AssertionError, match="does not say that it was verified"):
+    with pytest.raises(AssertionError, match="does not say that it is Verified"):
         invariants.check_rest(world)
 
 

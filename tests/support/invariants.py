@@ -82,10 +82,10 @@ def _last_good(world: World, besides: str | None) -> str | None:
     return max(good)[2] if good else None
 
 
-def _is_stamped(world: World, name: str) -> bool:
+def _stamps(world: World, name: str) -> dict[str, str]:
+    """Return what a revision's Deployment says of it; empty without a Deployment."""
     body = world.objects.get(("Deployment", name), {"metadata": {}})
-    annotations = body["metadata"].get("annotations") or {}
-    return annotations.get(names.ANNOTATION_VERDICT) == "Verified"
+    return body["metadata"].get("annotations") or {}
 
 
 def _change(before: World, write: Write, part: str = "verdict") -> tuple[Any, Any] | None:
@@ -120,7 +120,8 @@ def last_good_advances_after_answer_and_bake(before: World, write: Write, after:
     if change is None or change[1] != "Verified":
         return ""
     if change[0] is None:
-        return "" if _is_stamped(before, name) else f"{name} is Verified out of nothing"
+        known = _stamps(before, name).get(names.ANNOTATION_VERDICT)
+        return "" if known == "Verified" else f"{name} is Verified out of nothing"
     status = before.status_of(name)
     since = parse_time(status.get("servingAt"))
     if not status.get("answeredAt") or since is None or before.selected() != name:
@@ -189,6 +190,11 @@ def only_the_target_fails(before: World, write: Write, after: World) -> str:
         return ""
     if before.selected() == write.key[1] and change[0] != "Verified":
         return ""
+    if (
+        change[0] is None
+        and _stamps(before, write.key[1]).get(names.ANNOTATION_VERDICT) == "Failed"
+    ):
+        return ""  # it had been, and its object was lost
     return f"{write.key[1]} is not the target and is found bad"
 
 
@@ -207,16 +213,12 @@ def times_are_the_server_s(before: World, write: Write, after: World) -> str:
     if write.key[0] != "ChatModelRevision" or write.body is None:
         return ""
     known = [format_time(before.now()), *before.status_of(write.key[1]).values()]
-    known += [_stamp(before, write.key[1])]
+    stamps = _stamps(before, write.key[1])
+    known += [stamps.get(k) for k in (names.ANNOTATION_VERIFIED_AT, names.ANNOTATION_FAILED_AT)]
     for field, value in write.body["status"].items():
         if field.endswith("At") and value not in known:
             return f"{field} is {value}, which is not now"
     return ""
-
-
-def _stamp(world: World, name: str) -> str:
-    body = world.objects.get(("Deployment", name), {"metadata": {}})
-    return str((body["metadata"].get("annotations") or {}).get(names.ANNOTATION_VERIFIED_AT))
 
 
 def pods_stop_for_a_swap_while_intended(before: World, write: Write, after: World) -> str:
@@ -285,14 +287,16 @@ def a_deleting_chatmodel_is_left_alone(before: World, write: Write, after: World
 # --- while nothing moves ---------------------------------------------------------------------
 
 
-def the_last_good_is_stamped(world: World) -> str:
-    """I7: a Verified revision's Deployment says so, and the revision can be lost."""
+def every_verdict_is_stamped(world: World) -> str:
+    """I4, I7: a Deployment says what became of its revision, and the revision can be lost."""
     if "deletionTimestamp" in world.objects[CHATMODEL]["metadata"]:
         return ""
     for name, body in world.revisions().items():
-        verified = body["status"].get("verdict") == "Verified"
-        if verified and ("Deployment", name) in world.objects and not _is_stamped(world, name):
-            return f"Deployment {name} does not say that it was verified"
+        verdict = body["status"].get("verdict")
+        if verdict not in ("Verified", "Failed") or ("Deployment", name) not in world.objects:
+            continue
+        if _stamps(world, name).get(names.ANNOTATION_VERDICT) != verdict:
+            return f"Deployment {name} does not say that it is {verdict}"
     return ""
 
 
@@ -336,6 +340,6 @@ WRITES: tuple[Callable[[World, Write, World], str], ...] = (
     *status_truths.WRITES,
 )
 REST: tuple[Callable[[World], str], ...] = (
-    the_last_good_is_stamped,
+    every_verdict_is_stamped,
     one_deployment_has_pods_after_a_rollout,
 )

@@ -220,6 +220,16 @@ STORIES |= {
         (90, lambda world: world.lose("ChatModelRevision", "triage-2f92c3c7")),
         (120, lambda world: world.lose_serving_revision()),
     ],
+    "a-failed-revision-that-is-lost-is-not-tried-again": [
+        *after_good("load-fail"),
+        (90, lambda world: world.lose_target()),
+    ],
+    "a-held-revision-that-is-lost-keeps-the-traffic": [
+        (0, edit(**GOOD)),
+        (60, rollout(failurePolicy="Hold")),
+        (61, model("dies-in-bake")),
+        (120, lambda world: world.lose_target()),
+    ],
     "two-replicas-have-a-disruption-budget": [
         (0, edit(**GOOD, replicas=2)),
         (60, edit(replicas=1)),

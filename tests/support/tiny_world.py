@@ -138,6 +138,10 @@ class World:
         """Lose the revision that has the traffic."""
         self.lose("ChatModelRevision", str(self.selected()))
 
+    def lose_target(self) -> None:
+        """Lose the revision that the status names as target."""
+        self.lose("ChatModelRevision", self.objects[CHATMODEL]["status"]["target"]["revision"])
+
     def befall(self, *hazards: str) -> None:
         """Let the surroundings be so and not otherwise."""
         self.hazards = frozenset(hazards)

@@ -30,11 +30,15 @@ def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) ->
 
 def _receipt(revision: Revision) -> dict[str, str]:
     """Return the verdict as annotations: what is left when the revision object is lost."""
+    failed = revision.is_failed
     facts = {
         names.ANNOTATION_NUMBER: str(revision.number),
         names.ANNOTATION_COMMIT: revision.spec.commit,
         names.ANNOTATION_VERDICT: revision.status.verdict,
         names.ANNOTATION_VERIFIED_AT: revision.status.verified_at,
+        names.ANNOTATION_FAILED_AT: revision.status.failed_at if failed else None,
+        names.ANNOTATION_REASON: revision.status.reason if failed else None,
+        names.ANNOTATION_MESSAGE: revision.status.message if failed else None,
         names.ANNOTATION_SOURCE: json.dumps(revision.spec.source.dump(), sort_keys=True),
     }
     return {key: value for key, value in facts.items() if value is not None}
