@@ -79,7 +79,7 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
     cast, observed = scene.cast, scene.observed
     if cast.is_paused and revision is cast.target:
         return min(current, cast.replicas)
-    if not staging.is_staged(observed, revision) or must_give_way(scene):
+    if not staging.is_staged(observed, revision) or find_need(scene):
         return 0
     if cast.is_swapping and cast.replicas > 1 and not _recreates(scene):
         ready = len(observed.ready_pods(revision))
@@ -91,18 +91,25 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
     return cast.replicas if revision.is_answered else min(1, cast.replicas)
 
 
-def must_give_way(scene: Scene) -> bool:
-    """Say whether a serving pod needs the room of the candidate.
+def find_need(scene: Scene) -> str:
+    """Return why the serving revision needs the room of a candidate; empty when it does not.
 
-    One of them finds no room, or a swap that was undone has not given all of it back.
+    One of its pods finds no room, or a swap that was undone has not given all of it back.
     """
     cast = scene.cast
-    if cast.serving is None or cast.is_swapping or cast.serving.is_failed:
-        return False
-    pods = scene.observed.pods_of(cast.serving)
+    if cast.serving is None or cast.serving is cast.wanted:
+        return ""
+    if cast.is_swapping or cast.serving.is_failed:
+        return ""
+    what = f"revision {cast.serving.number} serves and"
+    for pod in scene.observed.pods_of(cast.serving):
+        if pod.unschedulable:
+            return f"{what} needs room for its own pods first: {pod.unschedulable}"
     undone = cast.wanted is not None and cast.wanted.status.swap_undone_at is not None
-    lacking = len(scene.observed.ready_pods(cast.serving)) < cast.replicas
-    return any(pod.unschedulable for pod in pods) or (undone and lacking)
+    ready = len(scene.observed.ready_pods(cast.serving))
+    if undone and ready < cast.replicas:
+        return f"{what} has {ready} of {cast.replicas} pods Ready since its room was given back"
+    return ""
 
 
 def _recreates(scene: Scene) -> bool:

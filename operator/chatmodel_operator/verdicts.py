@@ -100,6 +100,9 @@ def current_sign(scene: Scene) -> failures.Sign | None:
     if target is not cast.serving:
         started = parse_time(target.status.started_at)
         sign = failures.find_sign(scene.observed, target, started) if started else None
+        could_start = target is cast.wanted and target.spec.template is not None
+        if sign is None and could_start and (need := capacity.find_need(scene)):
+            return failures.Sign(Reason.Unschedulable, need)
         lack = staging.lack(scene)
         return failures.Sign(Reason.InsufficientStorage, lack) if lack and sign is None else sign
     since = parse_time(target.status.serving_at)

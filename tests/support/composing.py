@@ -16,24 +16,27 @@ GAPS = (1, 5, 8, 20, 60)
 def compose(chance: random.Random) -> tuple[stories.Story, int | None]:
     """Return a story and the room of its node."""
     first = dict(chance.choice((stories.GOOD, stories.PERSISTENT)))
-    first["replicas"] = chance.choice((1, 1, 2))
+    room = chance.choice((None, None, 1, 2))
+    # With less room than replicas it is chance which revision's pod finds some.
+    replicas = [n for n in (1, 1, 2, 3) if n <= (room or 3)]
+    first["replicas"] = chance.choice(replicas)
     story: stories.Story = [(0, stories.edit(**first))]
     at = 0.0
     for _ in range(chance.randint(1, 4)):
         # Each at a fraction of its own: what meets a deadline in one moment has no right order.
         at += chance.choice(GAPS) + 0.1
-        story.append((round(at, 1), _act(chance)))
-    return story, chance.choice((None, None, 1, 2))
+        story.append((round(at, 1), _act(chance, [0, *replicas])))
+    return story, room
 
 
-def _act(chance: random.Random) -> stories.Act:
+def _act(chance: random.Random, replicas: list[int]) -> stories.Act:
     kind = chance.random()
     if kind < 0.5:
         return stories.model(chance.choice(MODELS))
     if kind < 0.65:
         return stories.rollout(**chance.choice(ROLLOUTS))
     if kind < 0.75:
-        return stories.edit(replicas=chance.choice((0, 1, 2, 3)))
+        return stories.edit(replicas=chance.choice(replicas))
     if kind < 0.82:
         return stories.retry(chance.choice("12"))
     return chance.choice(OTHERS)

@@ -79,7 +79,7 @@ ACTS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         "How many pods each revision gets, and when a serving one makes room",
         (
             capacity.plan_replicas,
-            capacity.must_give_way,
+            capacity.find_need,
             capacity.is_swap_due,
             capacity.capacity_wait,
             capacity.find_obstacle,

@@ -61,6 +61,7 @@ ROOM = {
     "no-room-for-all-shifts-step-by-step": 2,
     "no-room-for-all-and-a-bad-candidate-shifts-back": 2,
     "no-room-for-a-larger-one-is-undone": 1,
+    "more-replicas-than-room-hold-the-candidate-back": 2,
     "a-rollback-without-room-takes-the-bad-ones-place": 1,
 }
 STORIES: dict[str, Story] = {
@@ -229,6 +230,13 @@ STORIES |= {
         (60, rollout(failurePolicy="Hold")),
         (61, model("dies-in-bake")),
         (120, lambda world: world.lose_target()),
+    ],
+    "more-replicas-than-room-hold-the-candidate-back": [
+        (0, edit(**GOOD, replicas=2)),
+        (50, rollout(progressDeadlineSeconds=60)),
+        (60, edit(replicas=3)),
+        (70, model("better")),
+        (200, edit(replicas=2)),
     ],
     "two-replicas-have-a-disruption-budget": [
         (0, edit(**GOOD, replicas=2)),
