@@ -121,6 +121,9 @@ def _claim_signs(observed: Observed, revision: Revision) -> Iterator[Sign]:
     claim = observed.claim
     if not revision.is_persistent or claim is None or claim.is_bound:
         return
+    if claim.is_lost:
+        name = names.models_claim(observed.chatmodel.name)
+        yield Sign(Reason.VolumeLost, f"the volume of claim {name} is gone: delete the claim")
     if claim.trouble:
         missing = _NO_CLASS.search(claim.trouble)
         yield Sign(

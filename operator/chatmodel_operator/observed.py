@@ -199,6 +199,7 @@ class Claim:
 
     uid: str
     is_bound: bool
+    is_lost: bool
     is_deleting: bool
     requested_bytes: int
     capacity_bytes: int

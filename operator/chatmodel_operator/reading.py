@@ -198,6 +198,7 @@ def read_claim(raw: Raw, trouble: str) -> Claim:
     return Claim(
         uid=raw["metadata"]["uid"],
         is_bound=status.get("phase") == "Bound",
+        is_lost=status.get("phase") == "Lost",
         is_deleting="deletionTimestamp" in raw["metadata"],
         requested_bytes=quantities.parse_bytes(requested.get("storage", "0")),
         capacity_bytes=quantities.parse_bytes((status.get("capacity") or {}).get("storage", "0")),

@@ -71,6 +71,7 @@ class Reason(enum.StrEnum):
     ApiKeyMissing = "ApiKeyMissing"
     FetchInterrupted = "FetchInterrupted"
     WaitingForVolume = "WaitingForVolume"
+    VolumeLost = "VolumeLost"
     StorageClassMissing = "StorageClassMissing"
     SecretNotFound = "SecretNotFound"
     SecretKeyMissing = "SecretKeyMissing"
@@ -239,6 +240,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.WaitingForVolume: Explanation(
         _E, "The claim is not bound, or its volume not attached.", "See the claim's events."
+    ),
+    Reason.VolumeLost: Explanation(
+        _E, "The claim's volume is gone.", "Delete the claim: the model is fetched again."
     ),
     Reason.StorageClassMissing: Explanation(
         _E,

@@ -43,7 +43,7 @@ def see(which: Revision, pod: Body, room: int = PLENTY, **meta: Any) -> Observed
     seen = picture(
         chatmodel(**SPEC, **meta), MOCK, which, selected=MOCK, pods=[*ready_pods(MOCK, 1), pod]
     )
-    claim = Claim("claim-1", True, False, room, room, "")
+    claim = Claim("claim-1", True, False, False, room, room, "")
     return dataclasses.replace(seen, claim=claim)
 
 
@@ -108,7 +108,7 @@ def test_a_claim_that_is_not_bound_is_looked_at_again_for_its_events() -> None:
     seen = see(on_claim(OPEN), ready_pods(MOCK, 1)[0])
     bound = plan_of(seen).requeue_after
     assert bound is not None and bound > rollout.CLAIM_SECONDS
-    waits = dataclasses.replace(seen, claim=Claim("claim-1", False, False, PLENTY, 0, ""))
+    waits = dataclasses.replace(seen, claim=Claim("claim-1", False, False, False, PLENTY, 0, ""))
     assert plan_of(waits).requeue_after == rollout.CLAIM_SECONDS
 
 
