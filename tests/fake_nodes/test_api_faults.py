@@ -20,6 +20,8 @@ from kube import Body, Kube, wait_for
 from oracles import find_complaints, find_misplaced
 
 AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "4"))
+# kopf gives up after about 55 seconds by itself. OUTAGE_SECONDS=900 plays a quarter of an hour.
+OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "90"))
 WATCH = {"watch": True}
 WATCHED = ("chatmodels", "chatmodelrevisions", "deployments", "jobs", "pods")
 WRITTEN = ("chatmodels", "chatmodelrevisions", "deployments", "jobs", "services", "secrets")
@@ -112,7 +114,7 @@ FAULTS = (
         "A10",
         "the API server is away longer than kopf waits by itself",
         {"action": "reset"},
-        seconds=90,
+        seconds=OUTAGE,
     ),
     fault("A11", "401 at every request", {"action": "status", "status": 401}, seconds=6),
     fault("A11", "403 at every request", {"action": "status", "status": 403}, seconds=6),
@@ -148,7 +150,7 @@ def play(run: Any, what: Fault) -> Body:
         after.start()
 
     try:
-        return tell(run.kube, between=begin)
+        return tell(run.kube, between=begin, patience=150 + what.seconds)
     finally:
         after.cancel()
 

@@ -28,15 +28,21 @@ def start_good(kube: Kube, name: str) -> None:
     kube.wait_for_reason(name, "Serving", 120)
 
 
-def tell(kube: Kube, name: str = "story", between: Callable[[], object] = lambda: None) -> Body:
+def tell(
+    kube: Kube,
+    name: str = "story",
+    between: Callable[[], object] = lambda: None,
+    patience: float = 150,
+) -> Body:
     """Have a good model serve and a bad one refused, and return the canonical end.
 
-    `between` is called when the good one serves and before the bad one is asked for.
+    `between` is called when the good one serves and before the bad one is asked for, which may take
+    `patience` seconds.
     """
     start_good(kube, name)
     between()
     kube.patch(name, {"model": {"id": "demo/load-fail"}})
-    kube.wait_for_reason(name, "RolledBack", 150)
+    kube.wait_for_reason(name, "RolledBack", patience)
     wait_for(lambda: len(serving_pods(kube, name)) == 1, "the refused pods to go")
     return canonical_end(kube, name)
 
