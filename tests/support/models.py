@@ -117,13 +117,13 @@ def make_qwen(folder: pathlib.Path) -> None:
     )
     model = Qwen3ForCausalLM(config)
     ids, mask, labels = make_batch(tokenizer, pad)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
     for _ in range(600):
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if loss.item() < 0.001:
+        if loss.item() < 0.003:
             break
     model.eval()
     model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
