@@ -62,7 +62,7 @@ deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 .PHONY: generate check test test-unit test-contract test-golden schedules seeded-bugs test-control-plane test-fake-nodes test-node
 generate: install ## write CRDs, docs/reasons.md, the generated pages of docs/ and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
-	$(BIN)/python -m chatmodel_operator.api.reasons
+	$(BIN)/python -m chatmodel_operator.api.reasons_page
 	$(BIN)/python deploy/build.py
 	$(BIN)/python tests/support/fault_table.py
 	$(BIN)/python tests/support/decision_table.py
@@ -72,7 +72,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m chatmodel_operator.api.crds --check
-	$(BIN)/python -m chatmodel_operator.api.reasons --check
+	$(BIN)/python -m chatmodel_operator.api.reasons_page --check
 	$(BIN)/python deploy/build.py --check
 	$(BIN)/python tests/support/fault_table.py --check
 	$(BIN)/python tests/support/decision_table.py --check

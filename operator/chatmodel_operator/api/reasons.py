@@ -1,14 +1,10 @@
 """Every reason a status can give: what it means, what to do, and whose fault it is.
 
-A published list: reasons are part of the API. `python -m chatmodel_operator.api.reasons` writes
-`docs/reasons.md` from it. Pure.
+A published list: reasons are part of the API. `reasons_page` writes `docs/reasons.md` from it.
 """
 
-import argparse
 import dataclasses
 import enum
-import pathlib
-import sys
 
 
 class Class(enum.Enum):
@@ -103,13 +99,8 @@ class Explanation:
 
 _WAIT = "Nothing; it goes on by itself."
 _EDIT = "Write another model, or undo the edit."
-_S, _B, _C, _E, _O = (
-    Class.STATE,
-    Class.BAD_REVISION,
-    Class.CURED_OUTSIDE,
-    Class.ENVIRONMENT,
-    Class.OPERATOR,
-)
+_S, _B = Class.STATE, Class.BAD_REVISION
+_C, _E, _O = Class.CURED_OUTSIDE, Class.ENVIRONMENT, Class.OPERATOR
 
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.Pending: Explanation(
@@ -311,46 +302,3 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         _O, "The operator lacks a permission.", "Apply the operator's RBAC again."
     ),
 }
-
-
-def build_page() -> str:
-    """Return `docs/reasons.md`."""
-    lines = [
-        "# Reasons",
-        "",
-        "Every reason in conditions, events and revisions. Generated from"
-        " `operator/chatmodel_operator/api/reasons.py`.",
-    ]
-    for klass in Class:
-        lines += [
-            "",
-            f"## {klass.value}",
-            "",
-            "| reason | meaning | what to do |",
-            "| --- | --- | --- |",
-        ]
-        lines += [
-            f"| `{reason}` | {row.meaning} | {row.cure} |"
-            for reason, row in EXPLANATIONS.items()
-            if row.klass is klass
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Write the page, or with --check say whether it is in step."""
-    parser = argparse.ArgumentParser(description="Write docs/reasons.md.")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/reasons.md"))
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 on a difference"
-    )
-    args = parser.parse_args()
-    page = build_page()
-    if not args.check:
-        args.out.write_text(page)
-    elif args.out.read_text() != page:
-        sys.exit(f"{args.out} is not in step: run python -m chatmodel_operator.api.reasons")
-
-
-if __name__ == "__main__":
-    main()

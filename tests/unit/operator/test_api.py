@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pydantic
 import pytest
 
-from chatmodel_operator.api import crds, reasons
+from chatmodel_operator.api import crds, reasons_page
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec
 from chatmodel_operator.api.fields import FREE_FORM, Body, Timestamp, cel
@@ -123,7 +123,7 @@ def test_there_is_a_file_for_each_kind_and_no_other() -> None:
     ("write", "name"),
     [
         pytest.param(crds.main, "chatmodels.carepath.ai.yaml", id="CRDs"),
-        pytest.param(reasons.main, "reasons.md", id="page of reasons"),
+        pytest.param(reasons_page.main, "reasons.md", id="page of reasons"),
     ],
 )
 def test_the_check_finds_a_changed_file(
@@ -295,6 +295,6 @@ def test_an_explanation_is_two_sentences(reason: Reason) -> None:
 
 def test_the_page_of_reasons_is_in_step_and_has_each_once() -> None:
     page = (ROOT / "docs/reasons.md").read_text()
-    assert page == reasons.build_page()
+    assert page == reasons_page.build_page()
     rows = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     assert sorted(rows) == sorted(Reason)

@@ -1,0 +1,54 @@
+"""The page of every reason, `docs/reasons.md`, written from the list in `reasons`.
+
+Run by `make generate` as `python -m chatmodel_operator.api.reasons_page`, with --check by
+`make check`.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from chatmodel_operator.api.reasons import EXPLANATIONS, Class
+
+
+def build_page() -> str:
+    """Return `docs/reasons.md`."""
+    lines = [
+        "# Reasons",
+        "",
+        "Every reason in conditions, events and revisions. Generated from"
+        " `operator/chatmodel_operator/api/reasons.py`.",
+    ]
+    for klass in Class:
+        lines += [
+            "",
+            f"## {klass.value}",
+            "",
+            "| reason | meaning | what to do |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| `{reason}` | {row.meaning} | {row.cure} |"
+            for reason, row in EXPLANATIONS.items()
+            if row.klass is klass
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page, or with --check say whether it is in step."""
+    parser = argparse.ArgumentParser(description="Write docs/reasons.md.")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/reasons.md"))
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 on a difference"
+    )
+    args = parser.parse_args()
+    page = build_page()
+    if not args.check:
+        args.out.write_text(page)
+    elif args.out.read_text() != page:
+        sys.exit(f"{args.out} is not in step: run python -m chatmodel_operator.api.reasons_page")
+
+
+if __name__ == "__main__":
+    main()
