@@ -4,7 +4,9 @@ from typing import Literal
 
 import pydantic
 
-from chatmodel_operator.api.fields import Body, cel
+from chatmodel_operator.api.chatmodelcache import Cache
+from chatmodel_operator.api.chatmodelrollout import Rollout
+from chatmodel_operator.api.fields import OBJECT_NAME, Body, cel
 
 KIND = "ChatModel"
 QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
@@ -12,9 +14,6 @@ QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 Mode = Literal["mock", "qwen", "Qwen3-4B-Thinking-2507", "huggingface"]
 Engine = Literal["Auto", "Transformers", "OpenVINO", "VLLM"]
 Quantization = Literal["None", "Int8", "Int4"]
-CacheStrategy = Literal["Ephemeral", "Persistent", "Embedded"]
-# A DNS-1123 subdomain, as Kubernetes names most objects.
-OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class SecretKeyRef(Body):
@@ -85,153 +84,6 @@ class Generation(Body):
     )
     top_k: int = pydantic.Field(
         default=0, ge=0, le=1000, description="Sample from the k likeliest tokens; 0 is off."
-    )
-
-
-_CLAIM_FIELDS = ("size", "storageClassName", "accessMode", "reclaimPolicy")
-_BOTH_PERSISTENT = "self.strategy != 'Persistent' || oldSelf.strategy != 'Persistent'"
-
-
-class Cache(Body):
-    """Where staged weights are kept."""
-
-    model_config = pydantic.ConfigDict(
-        json_schema_extra=cel(
-            (
-                "self.strategy == 'Persistent' || !("
-                + " || ".join(f"has(self.{name})" for name in _CLAIM_FIELDS)
-                + ")",
-                "size, storageClassName, accessMode and reclaimPolicy are for strategy Persistent",
-            ),
-            *(
-                (
-                    f"{_BOTH_PERSISTENT} || (has(self.{name}) == has(oldSelf.{name})"
-                    f" && (!has(self.{name}) || self.{name} == oldSelf.{name}))",
-                    f"{name} is immutable while the strategy is Persistent",
-                )
-                for name in ("storageClassName", "accessMode")
-            ),
-            (
-                f"{_BOTH_PERSISTENT} || !has(oldSelf.size) || (has(self.size)"
-                " && quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0)",
-                "size can grow, not shrink",
-            ),
-        )
-    )
-
-    strategy: CacheStrategy = pydantic.Field(
-        default="Ephemeral",
-        description=(
-            "Ephemeral: each pod downloads into its own volume. Persistent: one Job downloads into"
-            " a PersistentVolumeClaim that the pods read. Embedded: the model is inside a runtime"
-            " image the administrator named. Default: Ephemeral."
-        ),
-    )
-    size: str | None = pydantic.Field(
-        default=None,
-        max_length=20,
-        pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$",
-        description="Size of the claim; it may grow. Default: three copies of the first model.",
-    )
-    storage_class_name: str | None = pydantic.Field(
-        default=None,
-        min_length=1,
-        max_length=253,
-        pattern=OBJECT_NAME,
-        description="StorageClass of the claim. Default: the cluster's default class.",
-    )
-    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = pydantic.Field(
-        default=None,
-        description=(
-            "ReadWriteOnce keeps all pods on one node; ReadWriteMany needs a StorageClass that"
-            " shares volumes between nodes. Default: ReadWriteOnce."
-        ),
-    )
-    reclaim_policy: Literal["Delete", "Retain"] | None = pydantic.Field(
-        default=None,
-        description=(
-            "What becomes of the claim with the ChatModel: Delete, or Retain for a later ChatModel"
-            " of the same name. Default: Delete."
-        ),
-    )
-
-
-class Rollout(Body):
-    """How one revision replaces another."""
-
-    strategy: Literal["Auto", "Surge", "Recreate"] = pydantic.Field(
-        default="Auto",
-        description=(
-            "Surge: the new revision starts beside the serving one. Recreate: the serving one"
-            " stops first. Auto: as Surge, and as Recreate when the scheduler finds no room for"
-            " both. Default: Auto."
-        ),
-    )
-    failure_policy: Literal["Rollback", "Hold"] = pydantic.Field(
-        default="Rollback",
-        description=(
-            "When a revision turns out bad under traffic: Rollback to the last good one, or Hold"
-            " traffic where it is and say so. Before it has traffic, both withdraw it."
-            " Default: Rollback."
-        ),
-    )
-    paused: bool = pydantic.Field(
-        default=False,
-        description=(
-            "Take no step forward: no new candidate, no switch, no retirement. Scaling, repair and"
-            " going back still happen. Default: false."
-        ),
-    )
-    pinned_revision: str | None = pydantic.Field(
-        default=None,
-        min_length=1,
-        max_length=63,
-        pattern=OBJECT_NAME,
-        description=(
-            "Rollback by hand: the name of a Verified ChatModelRevision of this ChatModel that"
-            " shall serve, whatever the rest of spec says."
-        ),
-    )
-    restart_token: str | None = pydantic.Field(
-        default=None,
-        max_length=253,
-        description=(
-            "Any text; another one starts the same model anew, as a new revision with the same"
-            " commit."
-        ),
-    )
-    capacity_wait_seconds: int = pydantic.Field(
-        default=20,
-        ge=1,
-        le=3600,
-        description=(
-            "With Auto: seconds the scheduler must have found no room before the serving pods"
-            " make room. Default: 20."
-        ),
-    )
-    progress_deadline_seconds: int | None = pydantic.Field(
-        default=None,
-        ge=10,
-        le=86400,
-        description=(
-            "Seconds without progress (a step left, or bytes moved) after which the candidate is"
-            " given up. Default: computed from the bytes to download."
-        ),
-    )
-    bake_seconds: int = pydantic.Field(
-        default=60,
-        ge=0,
-        le=86400,
-        description=(
-            "Seconds a new revision is watched under traffic before it counts as good; the old"
-            " pods stay warm until then. Default: 60."
-        ),
-    )
-    history_limit: int = pydantic.Field(
-        default=5,
-        ge=1,
-        le=50,
-        description="How many revisions that neither serve nor are wanted are kept. Default: 5.",
     )
 
 

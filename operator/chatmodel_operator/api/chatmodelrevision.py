@@ -9,7 +9,6 @@ import pydantic
 
 from chatmodel_operator.api.chatmodel import (
     Auth,
-    CacheStrategy,
     Engine,
     Generation,
     Mode,
@@ -17,6 +16,7 @@ from chatmodel_operator.api.chatmodel import (
     Quantization,
     SecretKeyRef,
 )
+from chatmodel_operator.api.chatmodelcache import CacheStrategy
 from chatmodel_operator.api.chatmodelstatus import Download
 from chatmodel_operator.api.fields import FREE_FORM, IMMUTABLE, Body, Timestamp, cel
 from chatmodel_operator.api.instanceclass import InstanceClassSpec

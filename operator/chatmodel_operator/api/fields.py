@@ -10,6 +10,8 @@ from pydantic.alias_generators import to_camel
 
 GROUP = "carepath.ai"
 VERSION = "v1alpha1"
+# A DNS-1123 subdomain, as Kubernetes names most objects.
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class Body(pydantic.BaseModel):
