@@ -9,7 +9,7 @@ import pathlib
 import pytest
 import stories
 import telling
-import tiny_world
+import tiny_table
 
 FILMS = pathlib.Path(__file__).parent / "rollouts"
 
@@ -56,4 +56,4 @@ def test_losing_status_and_a_revision_loses_no_verdict(name: str) -> None:
 
 def test_no_stored_body_was_changed_in_place() -> None:
     telling.film("no-room-swaps-and-measures-the-outage")
-    assert tiny_world.TABLE.changed_in_place() == []
+    assert tiny_table.TABLE.changed_in_place() == []

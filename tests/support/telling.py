@@ -15,7 +15,8 @@ import composing
 import invariants
 import stories
 import tiny_cluster
-from tiny_world import CHATMODEL, SERVICE, TABLE, World
+from tiny_table import TABLE
+from tiny_world import CHATMODEL, SERVICE, World
 
 from chatmodel_operator import names
 

@@ -9,7 +9,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tiny_world import CHATMODEL, TABLE, Key, Raw, World, merged
+from tiny_table import TABLE, Raw
+from tiny_world import CHATMODEL, Key, World, merged
 
 from chatmodel_operator import comparing, errors, names, observed, reading, reconcile, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec

@@ -5,8 +5,8 @@ Time moves only when told. Model ids steer pods (see `tiny_pods`). `room` is how
 the only node takes; `hazards` are what the surroundings do: no-class, quota, nominated, hub-down,
 slow-hub, and `spoilt <word>` for models whose new pods do not load any more.
 
-Stored bodies are never changed in place, and equal ones are the same object: a state of the world
-is known again by which bodies it has.
+Bodies are kept in `tiny_table`, equal ones once: a state of the world is known again by which
+bodies it has.
 """
 
 import datetime
@@ -15,52 +15,16 @@ import json
 from typing import Any
 
 import tiny_pods
+from tiny_table import TABLE, Raw
 
 from chatmodel_operator import names, observed
 from chatmodel_operator.api.chatmodelstatus import NOT_SEEN
-from chatmodel_operator.cache import Stored
 from chatmodel_operator.observed import format_time
 
-Raw = dict[str, Any]
 Key = tuple[str, str]
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHATMODEL = ("ChatModel", "triage")
 SERVICE = ("Service", "triage")
-
-
-class Table:
-    """Every body that was ever stored, once."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, Raw] = {}
-        self._versions = itertools.count(1)
-
-    def keep(self, kind: str, body: Raw) -> Raw:
-        """Return the one body that is equal to this one; its resourceVersion stands for it."""
-        if isinstance(body, Stored):
-            return body
-        text = self._text(kind, body)
-        found = self.bodies.get(text)
-        if found is None:
-            meta = body["metadata"] | {"resourceVersion": str(next(self._versions))}
-            found = self.bodies[text] = Stored(body | {"metadata": meta})
-        return found
-
-    def changed_in_place(self) -> list[str]:
-        """Return the names of bodies that are not what they were stored as."""
-        return [
-            body["metadata"]["name"]
-            for text, body in self.bodies.items()
-            if self._text(text[: text.index("{")], body) != text
-        ]
-
-    @staticmethod
-    def _text(kind: str, body: Raw) -> str:
-        meta = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
-        return kind + json.dumps(body | {"metadata": meta}, sort_keys=True)
-
-
-TABLE = Table()
 
 
 class World:
