@@ -5,7 +5,7 @@ Times and words come from short lists, so that schedules meet in the same states
 
 import random
 
-import stories
+import acts
 from tiny_world import World
 
 MODELS = ("good", "better", "best", "load-fail", "crash", "oom", "not-found", "bad-verify")
@@ -13,14 +13,14 @@ MODELS += ("never-ready", "dies-in-bake", "gguf", "huge", "giant", "hub-down")
 GAPS = (1, 5, 8, 20, 60)
 
 
-def compose(chance: random.Random) -> tuple[stories.Story, int | None]:
+def compose(chance: random.Random) -> tuple[acts.Story, int | None]:
     """Return a story and the room of its node."""
-    first = dict(chance.choice((stories.GOOD, stories.PERSISTENT)))
+    first = dict(chance.choice((acts.GOOD, acts.PERSISTENT)))
     room = chance.choice((None, None, 1, 2))
     # With less room than replicas it is chance which revision's pod finds some.
     replicas = [n for n in (1, 1, 2, 3) if n <= (room or 3)]
     first["replicas"] = chance.choice(replicas)
-    story: stories.Story = [(0, stories.edit(**first))]
+    story: acts.Story = [(0, acts.edit(**first))]
     at = 0.0
     for _ in range(chance.randint(1, 4)):
         # Each at a fraction of its own: what meets a deadline in one moment has no right order.
@@ -29,16 +29,16 @@ def compose(chance: random.Random) -> tuple[stories.Story, int | None]:
     return story, room
 
 
-def _act(chance: random.Random, replicas: list[int]) -> stories.Act:
+def _act(chance: random.Random, replicas: list[int]) -> acts.Act:
     kind = chance.random()
     if kind < 0.5:
-        return stories.model(chance.choice(MODELS))
+        return acts.model(chance.choice(MODELS))
     if kind < 0.65:
-        return stories.rollout(**chance.choice(ROLLOUTS))
+        return acts.rollout(**chance.choice(ROLLOUTS))
     if kind < 0.75:
-        return stories.edit(replicas=chance.choice(replicas))
+        return acts.edit(replicas=chance.choice(replicas))
     if kind < 0.82:
-        return stories.retry(chance.choice("12"))
+        return acts.retry(chance.choice("12"))
     return chance.choice(OTHERS)
 
 
@@ -57,15 +57,15 @@ ROLLOUTS: tuple[dict[str, object], ...] = (
     {"restartToken": "monday"},
     {"historyLimit": 1},
 )
-OTHERS: tuple[stories.Act, ...] = (
-    stories.edit(cache={"strategy": "Ephemeral"}),
-    stories.edit(cache={"strategy": "Persistent"}),
-    stories.edit(**stories.EMBEDDED),
-    stories.edit(mode="mock"),
-    stories.befall("quota"),
-    stories.befall("spoilt good"),
-    stories.befall("hub-down"),
-    stories.befall(),
+OTHERS: tuple[acts.Act, ...] = (
+    acts.edit(cache={"strategy": "Ephemeral"}),
+    acts.edit(cache={"strategy": "Persistent"}),
+    acts.edit(**acts.EMBEDDED),
+    acts.edit(mode="mock"),
+    acts.befall("quota"),
+    acts.befall("spoilt good"),
+    acts.befall("hub-down"),
+    acts.befall(),
     World.lose_status,
     World.lose_serving_revision,
     _pin_the_selected,
