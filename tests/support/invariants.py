@@ -8,13 +8,13 @@ returns what is wrong, or an empty text; `test_invariants` shows each to find a 
 import datetime
 import json
 from collections.abc import Callable
-from typing import Any
 
 import status_truths
 import tiny_cluster
-from tiny_world import CHATMODEL, Raw, World
+import world_facts as facts
+from tiny_world import CHATMODEL, World
 
-from chatmodel_operator import names, reading, revision
+from chatmodel_operator import names
 from chatmodel_operator.observed import format_time, parse_time
 
 AGE = datetime.timedelta(seconds=tiny_cluster.SETTINGS.timings.max_connection_age_seconds)
@@ -42,61 +42,6 @@ def check_rest(world: World) -> None:
             raise AssertionError(f"{rule.__name__}: {wrong}")
 
 
-# --- what the rules look at ------------------------------------------------------------------
-
-
-def _spec(world: World) -> Raw:
-    return dict(world.objects[CHATMODEL]["spec"])
-
-
-def _rollout(world: World) -> Raw:
-    return dict(_spec(world).get("rollout") or {})
-
-
-def _wanted_replicas(world: World) -> int:
-    return int(_spec(world).get("replicas", 1))
-
-
-def _target(world: World) -> str | None:
-    """Return the revision that spec asks for."""
-    pinned = _rollout(world).get("pinnedRevision")
-    if pinned is not None:
-        return str(pinned) if world.status_of(pinned).get("verdict") == "Verified" else None
-    spec = reading.read_chatmodel(world.objects[CHATMODEL]).spec
-    if spec is None:
-        return None
-    source = revision.source_of(spec)
-    for name, body in world.revisions().items():
-        found = reading.read_revision(body)
-        if found is not None and found.spec.source == source:
-            return name
-    return None
-
-
-def _last_good(world: World, besides: str | None) -> str | None:
-    good = [
-        (body["status"].get("verifiedAt") or "", body["spec"]["number"], name)
-        for name, body in world.revisions().items()
-        if body["status"].get("verdict") == "Verified" and name != besides
-    ]
-    return max(good)[2] if good else None
-
-
-def _stamps(world: World, name: str) -> dict[str, str]:
-    """Return what a revision's Deployment says of it; empty without a Deployment."""
-    body = world.objects.get(("Deployment", name), {"metadata": {}})
-    return body["metadata"].get("annotations") or {}
-
-
-def _change(before: World, write: Write, part: str = "verdict") -> tuple[Any, Any] | None:
-    """Return what a write makes of a field of a revision's status, if it changes it."""
-    if write.key[0] != "ChatModelRevision" or write.body is None:
-        return None
-    old = before.status_of(write.key[1]).get(part)
-    new = write.body["status"].get(part)
-    return (old, new) if old != new else None
-
-
 # --- at every moment -------------------------------------------------------------------------
 
 
@@ -104,7 +49,7 @@ def traffic_is_on_what_answered(world: World) -> str:
     """I2: what has the traffic has answered, or is known to have been bad or is tried again."""
     name = world.selected()
     status = world.status_of(name)
-    if name is None or not status.get("verdict") or _wanted_replicas(world) == 0:
+    if name is None or not status.get("verdict") or facts.wanted_replicas(world) == 0:
         return ""  # a blank revision is about to be rebuilt from its Deployment
     if status["verdict"] == "Verified" and not status.get("answeredAt"):
         return f"{name} is Verified, has the traffic and never answered"
@@ -116,18 +61,18 @@ def traffic_is_on_what_answered(world: World) -> str:
 
 def last_good_advances_after_answer_and_bake(before: World, write: Write, after: World) -> str:
     """I1: Verified is only what answered, has Ready pods and stood its bake under traffic."""
-    change, name = _change(before, write), write.key[1]
+    change, name = facts.change(before, write), write.key[1]
     if change is None or change[1] != "Verified":
         return ""
     if change[0] is None:
-        known = _stamps(before, name).get(names.ANNOTATION_VERDICT)
+        known = facts.stamps(before, name).get(names.ANNOTATION_VERDICT)
         return "" if known == "Verified" else f"{name} is Verified out of nothing"
     status = before.status_of(name)
     since = parse_time(status.get("servingAt"))
     if not status.get("answeredAt") or since is None or before.selected() != name:
         return f"{name} is Verified without answer or traffic"
-    bake = datetime.timedelta(seconds=_rollout(before).get("bakeSeconds", 60)) + AGE
-    if _last_good(before, name) is not None and before.now() < since + bake:
+    bake = datetime.timedelta(seconds=facts.rollout(before).get("bakeSeconds", 60)) + AGE
+    if facts.last_good(before, name) is not None and before.now() < since + bake:
         return f"{name} is Verified before its bake is over"
     return "" if before.ready_pods(name) else f"{name} is Verified without a Ready pod"
 
@@ -147,23 +92,23 @@ def traffic_moves_to_what_answered(before: World, write: Write, after: World) ->
 
 def traffic_goes_back_to_the_last_good(before: World, write: Write, after: World) -> str:
     """I3, I5: from a bad target traffic goes to the last good revision, and stays there."""
-    target, name = _target(before), after.selected()
+    target, name = facts.target(before), after.selected()
     if write.key[0] != "Service" or name is None or name == before.selected():
         return ""
     if before.status_of(target).get("verdict") != "Failed":
         return ""
-    good = _last_good(before, target)
+    good = facts.last_good(before, target)
     return "" if name == good else f"{target} is bad, traffic moves to {name} instead of {good}"
 
 
 def a_failed_revision_stays_failed(before: World, write: Write, after: World) -> str:
     """I4: only another retry value or another token opens a Failed revision again."""
-    change = _change(before, write)
+    change = facts.change(before, write)
     if change is None or change[0] != "Failed":
         return ""
     status, meta = before.status_of(write.key[1]), before.objects[CHATMODEL]["metadata"]
     value = (meta.get("annotations") or {}).get(names.ANNOTATION_RETRY)
-    token = (_spec(before).get("model") or {}).get("tokenSecretRef")
+    token = (facts.spec(before).get("model") or {}).get("tokenSecretRef")
     known = status.get("tokenSecretRef")
     if (value is not None and value != status.get("retry")) or token != known:
         return ""
@@ -175,7 +120,7 @@ def a_failed_revision_gets_no_pods(before: World, write: Write, after: World) ->
     kind, name = write.key
     if kind != "Deployment" or before.status_of(name).get("verdict") != "Failed":
         return ""
-    held = _rollout(before).get("failurePolicy") == "Hold" and before.selected() == name
+    held = facts.rollout(before).get("failurePolicy") == "Hold" and before.selected() == name
     grows = after.replicas_of(name) > before.replicas_of(name)
     return f"{name} is bad and gets pods" if grows and not held else ""
 
@@ -185,14 +130,14 @@ def only_the_target_fails(before: World, write: Write, after: World) -> str:
 
     What bakes under traffic may be, whatever has been asked for meanwhile and cannot be had.
     """
-    change = _change(before, write)
-    if change is None or change[1] != "Failed" or write.key[1] == _target(before):
+    change = facts.change(before, write)
+    if change is None or change[1] != "Failed" or write.key[1] == facts.target(before):
         return ""
     if before.selected() == write.key[1] and change[0] != "Verified":
         return ""
     if (
         change[0] is None
-        and _stamps(before, write.key[1]).get(names.ANNOTATION_VERDICT) == "Failed"
+        and facts.stamps(before, write.key[1]).get(names.ANNOTATION_VERDICT) == "Failed"
     ):
         return ""  # it had been, and its object was lost
     return f"{write.key[1]} is not the target and is found bad"
@@ -213,7 +158,7 @@ def times_are_the_server_s(before: World, write: Write, after: World) -> str:
     if write.key[0] != "ChatModelRevision" or write.body is None:
         return ""
     known = [format_time(before.now()), *before.status_of(write.key[1]).values()]
-    stamps = _stamps(before, write.key[1])
+    stamps = facts.stamps(before, write.key[1])
     known += [stamps.get(k) for k in (names.ANNOTATION_VERIFIED_AT, names.ANNOTATION_FAILED_AT)]
     for field, value in write.body["status"].items():
         if field.endswith("At") and value not in known:
@@ -226,7 +171,7 @@ def pods_stop_for_a_swap_while_intended(before: World, write: Write, after: Worl
     kind, name = write.key
     if kind != "Deployment" or name != before.selected() or write.body is None:
         return ""
-    fewer = after.replicas_of(name) < min(before.replicas_of(name), _wanted_replicas(before))
+    fewer = after.replicas_of(name) < min(before.replicas_of(name), facts.wanted_replicas(before))
     if not fewer or before.status_of(name).get("verdict") == "Failed":
         return ""
     statuses = [b["status"] for b in before.revisions().values()]
@@ -243,16 +188,16 @@ def the_last_good_is_warm_in_the_bake(before: World, write: Write, after: World)
     if kind != "Deployment" or status.get("verdict") != "Pending" or status.get("swapStartedAt"):
         return ""
     # What was switched to without an answer in this attempt is not baking yet.
-    if name != _last_good(before, selected) or _target(before) != selected:
+    if name != facts.last_good(before, selected) or facts.target(before) != selected:
         return ""
-    fewer = after.replicas_of(name) < min(before.replicas_of(name), _wanted_replicas(before))
+    fewer = after.replicas_of(name) < min(before.replicas_of(name), facts.wanted_replicas(before))
     return f"{selected} bakes and {name} loses its pods" if fewer else ""
 
 
 def a_pause_takes_no_step(before: World, write: Write, after: World) -> str:
     """While paused, a target without traffic gets no pods, and no traffic."""
-    target = _target(before)
-    if not _rollout(before).get("paused") or target in (None, before.selected()):
+    target = facts.target(before)
+    if not facts.rollout(before).get("paused") or target in (None, before.selected()):
         return ""
     status = before.status_of(target)
     if status.get("swapStartedAt") and not status.get("swapUndoneAt"):
@@ -266,8 +211,8 @@ def what_is_needed_is_not_deleted(before: World, write: Write, after: World) -> 
     if write.body is not None:
         return ""
     kind, name = write.key
-    target = _target(before)
-    needed = {before.selected(), target, _last_good(before, target)} - {None}
+    target = facts.target(before)
+    needed = {before.selected(), target, facts.last_good(before, target)} - {None}
     if kind in ("ChatModelRevision", "Deployment") and name in needed:
         return f"{kind} {name} is needed and deleted"
     if kind != "PersistentVolumeClaim":
@@ -295,7 +240,7 @@ def every_verdict_is_stamped(world: World) -> str:
         verdict = body["status"].get("verdict")
         if verdict not in ("Verified", "Failed") or ("Deployment", name) not in world.objects:
             continue
-        if _stamps(world, name).get(names.ANNOTATION_VERDICT) != verdict:
+        if facts.stamps(world, name).get(names.ANNOTATION_VERDICT) != verdict:
             return f"Deployment {name} does not say that it is {verdict}"
     return ""
 
@@ -304,7 +249,9 @@ def one_deployment_has_pods_after_a_rollout(world: World) -> str:
     """While Ready, long after the switch, no revision but the serving one has pods."""
     ready = status_truths.condition(world.objects[CHATMODEL]["status"], "Ready")
     since = parse_time(world.status_of(world.selected()).get("servingAt"))
-    if ready is None or ready["status"] != "True" or since is None or _rollout(world).get("paused"):
+    if ready is None or ready["status"] != "True" or since is None:
+        return ""
+    if facts.rollout(world).get("paused"):
         return ""
     if world.now() < since + datetime.timedelta(seconds=120):
         return ""
