@@ -43,9 +43,6 @@ class File:
     def is_synthetic(self) -> bool:
         return self.path.suffix == ".synthetic"
 
-    def head(self) -> bytes:
-        return base64.b64decode(json.loads(self.path.read_text())["head"])
-
     @property
     def size(self) -> int:
         if self.is_synthetic:
@@ -61,7 +58,7 @@ class File:
                     yield block
                     start += len(block)
             return
-        head = self.head()
+        head = base64.b64decode(json.loads(self.path.read_text())["head"])
         if start < len(head):
             yield head[start:stop]
             start = min(len(head), stop)
@@ -112,21 +109,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Stay silent: `/_admin/requests` tells."""
 
     def do_HEAD(self) -> None:
-        self._serve()
-
-    def do_GET(self) -> None:
-        self._serve()
+        self.do_GET()
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path != "/_admin/faults":
             self._json(404, {"error": "not found"})
             return
         self.server.faults = json.loads(body)
         self._json(200, {"faults": len(self.server.faults)})
 
-    def _serve(self) -> None:
+    def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         if path == "/_admin/requests":
             self._json(200, self.server.requests)
@@ -172,12 +165,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _blob(self, file: File) -> dict[str, Any]:
         digest = self.server.repositories.sha256(file)
-        if file.size < LARGE:
-            return {"blobId": digest[:40]}
-        return {
-            "blobId": digest[:40],
-            "lfs": {"sha256": digest, "size": file.size, "pointerSize": 134},
-        }
+        blob: dict[str, Any] = {"blobId": digest[:40]}
+        if file.size >= LARGE:
+            blob["lfs"] = {"sha256": digest, "size": file.size, "pointerSize": 134}
+        return blob
 
     def _tree(self, model_id: str, revision: str) -> None:
         commit = self._open(model_id, revision)
@@ -186,8 +177,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         entries = []
         for file in self.server.repositories.files(model_id, commit):
             digest = self.server.repositories.sha256(file)
-            entry: dict[str, Any] = {"type": "file", "path": file.name, "size": file.size}
-            entry["oid"] = digest[:40]
+            entry = {"type": "file", "path": file.name, "size": file.size, "oid": digest[:40]}
             if file.size >= LARGE:
                 entry["lfs"] = {"oid": digest, "size": file.size, "pointerSize": 134}
             entries.append(entry)
@@ -221,9 +211,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._body(file, start, stop, fault)
 
     def _body(self, file: File, start: int, stop: int, fault: dict[str, Any]) -> None:
-        cut = fault.get("cut")
+        cut, sent = fault.get("cut"), 0
         pause = float(fault.get("seconds_per_mib", 0))
-        sent = 0
         for block in file.read(start, stop):
             if cut is not None and sent + len(block) > cut:
                 self.wfile.write(block[: cut - sent])
