@@ -6,25 +6,7 @@ Runs COMMAND with a kubeconfig that leads through here, forwards everything, and
 again after a kill. Each write is one JSON line on standard output, with --trace each request, and
 each start and end of COMMAND, as well. `before`: SIGKILL, and the write is never forwarded;
 `after`: it is forwarded and done, and SIGKILL comes before the reply. Ends with SIGTERM, the
-operator first.
-
-FILE is a JSON list of rules and may change at any time. The first that matches a request decides:
-
-    {"action": ..., "verb": "GET", "path": "regex", "watch": true, "times": 3, ...}
-
-    status      answer "status", with "headers", "reason" and "message"
-    page        answer 200 with a page of HTML
-    delay       forward after "seconds"
-    drop-reply  forward, then cut the connection
-    reset       cut the connection
-    freeze      accept a watch, or keep one that is under way, and never send anything again
-    close       accept a watch and end it at once
-    error       accept a watch and send an error event with "code"
-    late        pass the events of a watch on "seconds" later
-    keep        forward, and keep the answer to a list for `stale`
-    stale       answer a list as it was kept, else as it was answered the first time
-
-A watch under way that matches a rule for lists or watches is cut, so that it is opened anew.
+operator first. FILE is a JSON list of rules, which `proxy_rules` plays; it may change at any time.
 """
 
 import argparse
@@ -33,7 +15,6 @@ import base64
 import json
 import os
 import pathlib
-import re
 import signal
 import ssl
 import sys
@@ -42,9 +23,9 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from proxy_rules import ENDING, Rules, cut, is_watch, play
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-ENDING = frozenset({"reset", "status", "page", "close", "error"})  # of a watch that is under way
 HOP_HEADERS = frozenset({"host", "connection", "transfer-encoding", "content-length"})
 
 
@@ -62,44 +43,6 @@ def load_upstream(path: pathlib.Path) -> tuple[str, ssl.SSLContext, dict[str, st
         file.flush()
         context.load_cert_chain(file.name)
     return cluster["server"], context, {}
-
-
-class Rules:
-    """The rules of a file, read again when it changes."""
-
-    def __init__(self, path: pathlib.Path | None) -> None:
-        self._path = path
-        self._seen = 0
-        self._rules: list[dict[str, Any]] = []
-
-    def find(self, request: web.Request, *, is_new: bool = True) -> dict[str, Any]:
-        """Return the rule for a request, or {}; a new request uses up one of its times."""
-        self._read()
-        for rule in self._rules:
-            fits = (
-                rule.get("times", 1) > 0
-                and rule.get("verb", request.method) == request.method
-                and re.search(rule.get("path", ""), request.path_qs)
-                and rule.get("watch", is_watch(request)) == is_watch(request)
-            )
-            if fits:
-                if is_new and "times" in rule:
-                    rule["times"] -= 1
-                return rule
-        return {}
-
-    def _read(self) -> None:
-        if self._path is None or not self._path.exists():
-            return
-        changed = self._path.stat().st_mtime_ns
-        if changed != self._seen:
-            self._seen = changed
-            self._rules = json.loads(self._path.read_text())
-
-
-def is_watch(request: web.Request) -> bool:
-    """Say whether a request is a watch."""
-    return "watch" in request.query
 
 
 class Proxy:
@@ -131,7 +74,7 @@ class Proxy:
             return web.Response(status=503)
         rule = self.rules.find(request)
         self._say_played(request, rule)
-        answer = await self._play(request, rule)
+        answer = await play(request, rule, self.first)
         if answer is not None:
             return answer
         return await self._forward(request, body, phase, rule)
@@ -150,26 +93,6 @@ class Proxy:
         if self.args.trace and rule:
             line = {"played": rule["action"], "verb": request.method, "path": request.path}
             print(json.dumps(line), flush=True)
-
-    async def _play(self, request: web.Request, rule: dict[str, Any]) -> web.StreamResponse | None:
-        """Answer as a rule says, or return None for what the API server has to answer."""
-        match rule.get("action"):
-            case "status":
-                message = rule.get("message", "the proxy says so")
-                body = {"kind": "Status", "code": rule["status"], "message": message}
-                body |= {"reason": rule["reason"]} if "reason" in rule else {}
-                return web.json_response(body, status=rule["status"], headers=rule.get("headers"))
-            case "page":
-                return web.Response(text="<html>please log in</html>", content_type="text/html")
-            case "delay":
-                await asyncio.sleep(rule["seconds"])
-            case "reset":
-                return cut(request)
-            case "freeze" | "close" | "error":
-                return await _play_watch(request, rule)
-            case "stale" if (old := self.first.get(request.path)) is not None:
-                return web.Response(body=old, content_type="application/json")
-        return None
 
     async def _forward(
         self, request: web.Request, body: bytes, phase: str, rule: dict[str, Any]
@@ -304,34 +227,6 @@ def _guards(body: bytes) -> dict[str, Any]:
         return {"uid": held["uid"]}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def cut(request: web.Request) -> web.Response:
-    """Cut the connection of a request."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=503)
-
-
-async def _play_watch(request: web.Request, rule: dict[str, Any]) -> web.StreamResponse:
-    """Accept a watch, and be no good at it."""
-    response = await _accept(request)
-    if rule["action"] == "freeze":
-        await asyncio.sleep(3600)
-    if rule["action"] == "error":
-        status = {"kind": "Status", "code": rule["code"], "message": "the proxy's error"}
-        await response.write(_line({"type": "ERROR", "object": status}))
-    return response
-
-
-async def _accept(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
-    return response
-
-
-def _line(event: dict[str, Any]) -> bytes:
-    return json.dumps(event).encode() + b"\n"
 
 
 def _kubeconfig(port: int) -> dict[str, Any]:
