@@ -40,7 +40,11 @@ class Image:
 
 PYTHON = ("pyproject.toml", ".dockerignore")
 DEPENDENCIES = ("pyproject.toml", "Dockerfile.operator", "Dockerfile.runtime")
-MIRROR = ("tests/support/hub_mirror.py", "tests/support/models.py")
+MIRROR = (
+    "tests/support/hub_mirror.py",
+    "tests/support/models.py",
+    "tests/support/standin_model.py",
+)
 IMAGES = (
     Image(
         "operator",
