@@ -154,11 +154,7 @@ def test_what_the_hub_refuses_has_its_reason(
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [
-        (403, "HubUnauthorizedOrNotFound"),
-        (429, "HubUnavailable"),
-        (503, "HubUnavailable"),
-    ],
+    [(403, "HubUnauthorizedOrNotFound"), (429, "HubUnavailable"), (503, "HubUnavailable")],
 )
 def test_a_status_of_the_hub_is_tried_again_later(mirror: Mirror, status: int, reason: str) -> None:
     mirror.fail({"match": "/revision/", "status": status, "times": 99})
