@@ -13,7 +13,8 @@ import pydantic
 
 from chatmodel_operator import names
 from chatmodel_operator.api.chatmodelrevision import Inspection
-from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.api.reasons import Class, Reason
+from chatmodel_operator.api.reasons_explained import EXPLANATIONS
 from chatmodel_operator.observed import Container, Observed, Pod, Revision
 
 EXIT_CONFIG, EXIT_BAD_MODEL, EXIT_TRY_AGAIN = 64, 65, 75

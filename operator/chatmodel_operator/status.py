@@ -11,7 +11,8 @@ from chatmodel_operator import conditions, names, resolution, rollout
 from chatmodel_operator.api import conditions as api
 from chatmodel_operator.api.chatmodel import KIND
 from chatmodel_operator.api.fields import GROUP, VERSION
-from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.api.reasons import Class, Reason
+from chatmodel_operator.api.reasons_explained import EXPLANATIONS
 from chatmodel_operator.observed import ChatModel, Observed, Revision
 
 Body = dict[str, Any]

@@ -5,7 +5,8 @@ from signs import serve, sign_of
 
 from chatmodel_operator import failures, names, revision
 from chatmodel_operator.api import chatmodel as chatmodel_api
-from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.api.reasons import Class, Reason
+from chatmodel_operator.api.reasons_explained import EXPLANATIONS
 from chatmodel_runtime import __main__ as runtime_main
 from chatmodel_runtime import errors, settings
 

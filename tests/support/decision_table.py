@@ -22,7 +22,8 @@ import tiny_cluster
 from tiny_world import Raw
 
 from chatmodel_operator import capacity, leftovers, records, rollout, standing
-from chatmodel_operator.api.reasons import EXPLANATIONS, Class, Reason
+from chatmodel_operator.api.reasons import Class, Reason
+from chatmodel_operator.api.reasons_explained import EXPLANATIONS
 from chatmodel_operator.rollout import Plan
 from chatmodel_operator.scene import Record, Scene
 

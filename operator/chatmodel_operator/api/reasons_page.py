@@ -1,4 +1,4 @@
-"""The page of every reason, `docs/reasons.md`, written from the list in `reasons`.
+"""The page of every reason, `docs/reasons.md`, written from `reasons_explained`.
 
 Run by `make generate` as `python -m chatmodel_operator.api.reasons_page`, with --check by
 `make check`.
@@ -8,7 +8,8 @@ import argparse
 import pathlib
 import sys
 
-from chatmodel_operator.api.reasons import EXPLANATIONS, Class
+from chatmodel_operator.api.reasons import Class
+from chatmodel_operator.api.reasons_explained import EXPLANATIONS
 
 
 def build_page() -> str:
@@ -17,7 +18,7 @@ def build_page() -> str:
         "# Reasons",
         "",
         "Every reason in conditions, events and revisions. Generated from"
-        " `operator/chatmodel_operator/api/reasons.py`.",
+        " `operator/chatmodel_operator/api/reasons_explained.py`.",
     ]
     for klass in Class:
         lines += [

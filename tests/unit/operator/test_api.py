@@ -1,4 +1,4 @@
-"""The three CRDs as they are generated from the types, and the published list of reasons.
+"""The three CRDs as they are generated from the types, and how a changed page is found.
 
 What the API server makes of them is seen in tests/control_plane.
 """
@@ -17,7 +17,6 @@ from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec
 from chatmodel_operator.api.fields import FREE_FORM, Body, Timestamp, cel
 from chatmodel_operator.api.instanceclass import InstanceClassSpec, Quantity
-from chatmodel_operator.api.reasons import EXPLANATIONS, Reason
 
 ROOT = pathlib.Path(__file__).parents[3]
 Schema = dict[str, Any]
@@ -272,29 +271,3 @@ def test_planted_faults_are_found() -> None:
 )
 def test_defaults_of_the_schema_are_those_of_the_types(kind: type[Body], spec: Schema) -> None:
     assert defaulted(crds.build_schema(kind), spec) == kind.model_validate(spec).dump()
-
-
-def test_every_reason_is_explained() -> None:
-    assert set(EXPLANATIONS) == set(Reason)
-
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_a_reason_is_one_camel_case_word(reason: Reason) -> None:
-    assert re.fullmatch(r"([A-Z][a-z]+|OOM)([A-Z][a-z]+)*", reason.value)
-    assert reason.name == reason.value
-
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_an_explanation_is_two_sentences(reason: Reason) -> None:
-    row = EXPLANATIONS[reason]
-    for text in (row.meaning, row.cure):
-        # A capital, or a field or command as it is typed.
-        assert re.fullmatch(r"([A-Z]|spec\.).*[a-z0-9`]\.", text), text
-        assert "|" not in text, "it is a cell of a table"
-
-
-def test_the_page_of_reasons_is_in_step_and_has_each_once() -> None:
-    page = (ROOT / "docs/reasons.md").read_text()
-    assert page == reasons_page.build_page()
-    rows = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
-    assert sorted(rows) == sorted(Reason)
