@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from chatmodel_operator import cluster, errors, rollout, runtime_client
+from chatmodel_operator import cluster, errors, rollout, runtime_client, tasks
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import ChatModel, Revision, format_time
 
@@ -43,10 +43,7 @@ class Questions:
 
     async def close(self) -> None:
         """Give up what is being asked; it is asked again after the next start."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(list(self._tasks.values()))
 
     async def _ask(self, chatmodel: ChatModel, question: rollout.Question) -> None:
         try:

@@ -5,7 +5,6 @@ about ChatModels, and knows no kopf.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -13,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-from chatmodel_operator import names, settings
+from chatmodel_operator import names, settings, tasks
 from chatmodel_operator.api_client import ApiClient, Connection
 from chatmodel_operator.cache import Object, owner_of
 from chatmodel_operator.cluster import Cluster
@@ -74,10 +73,7 @@ class Operator:
 
         The Lease is given back when nothing can be written any more.
         """
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await tasks.end(self._tasks)
         await self._stop_working()
         if self._election is not None:
             await self._election.release()

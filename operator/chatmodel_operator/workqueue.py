@@ -5,13 +5,12 @@ is being worked on is given out once more afterwards; failures back off per key.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from chatmodel_operator import errors, logs, pacing
+from chatmodel_operator import errors, logs, pacing, tasks
 
 Key = tuple[str, str]
 Work = Callable[[str, str], Awaitable[float | None]]
@@ -61,12 +60,8 @@ class WorkQueue:
         """Cancel the workers at once; whoever starts the queue again adds all keys anew."""
         for timer in self._timers.values():
             timer.cancel()
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await tasks.end(self._tasks)
+        self._tasks = []
         for memory in (self._timers, self._busy, self._again, self._failures, self._not_before):
             memory.clear()
         self._ready, self._waiting = asyncio.Queue(), {}
