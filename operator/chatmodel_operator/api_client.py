@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from chatmodel_operator import errors
 from chatmodel_operator.api.fields import GROUP, VERSION
@@ -101,13 +102,27 @@ def read_retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
+class _Payload(aiohttp.BytesPayload):
+    """A body that asks once more when it is written; aiohttp sends the headers along with it."""
+
+    def __init__(self, ask: Callable[[], None], value: bytes, **more: Any) -> None:
+        super().__init__(value, **more)
+        self._ask = ask
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        self._ask()
+        await super().write_with_length(writer, content_length)
+
+
 class ApiClient:
     """A thin asynchronous client; `connect` is called at first use and after a 401.
 
     `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
     `on_answer` hears of every request: method, path, and the status, or None without an answer.
-    `may_write` is asked before a write, and again right before its first byte leaves: between the
-    two lies the wait for a connection, and a process that is stopped there may wake much later.
+    `may_write` is asked before a write, and again right before its bytes leave: between the two
+    lies the wait for a connection, and a process that is stopped there may wake much later.
     """
 
     def __init__(
@@ -176,11 +191,10 @@ class ApiClient:
         for attempt in ("first", "after a new login"):
             session = self._open(renew=attempt != "first")
             self._ask(method, path)
-            data = None if body is None else json.dumps(body)
-            headers = {"Content-Type": content_type} if body is not None else {}
+            data = None if body is None else self._payload(method, path, body, content_type)
             try:
                 async with session.request(
-                    method, path, data=data, params=query, headers=headers, timeout=TIMEOUT
+                    method, path, data=data, params=query, timeout=TIMEOUT
                 ) as response:
                     self._on_answer(method, path, response.status)
                     self._set_clock(response.headers.get("Date"))
@@ -188,6 +202,8 @@ class ApiClient:
                         continue
                     return await self._read(what, response)
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                if isinstance(error.__cause__, errors.Unavailable):
+                    raise error.__cause__ from None  # of the payload
                 self._on_answer(method, path, None)
                 text = str(error) or type(error).__name__
                 raise errors.Unavailable(what, type(error).__name__, text) from error
@@ -202,21 +218,16 @@ class ApiClient:
             text = "another operator may be leading"
             raise errors.Unavailable(f"{method} {path}", "NotLeading", text)
 
-    async def _ask_again(
-        self, _: aiohttp.ClientSession, __: object, sent: aiohttp.TraceRequestHeadersSentParams
-    ) -> None:
-        self._ask(sent.method, sent.url.path)
+    def _payload(self, method: str, path: str, body: Body, content_type: str) -> "_Payload":
+        text = json.dumps(body).encode()
+        return _Payload(lambda: self._ask(method, path), text, content_type=content_type)
 
     def _open(self, *, renew: bool) -> aiohttp.ClientSession:
         if self._connection is None or renew:
             self._connection = self._connect()
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=32, ssl=self._connection.ssl or True)
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(self._ask_again)  # called before they are
-            self._session = aiohttp.ClientSession(
-                self._connection.server, connector=connector, trace_configs=[trace]
-            )
+            self._session = aiohttp.ClientSession(self._connection.server, connector=connector)
         self._session.headers.clear()
         self._session.headers.update(self._connection.headers)
         return self._session
