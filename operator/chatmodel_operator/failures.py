@@ -124,7 +124,7 @@ def _claim_signs(observed: Observed, revision: Revision) -> Iterator[Sign]:
         return
     if claim.is_lost:
         name = names.models_claim(observed.chatmodel.name)
-        yield Sign(Reason.VolumeLost, f"the volume of claim {name} is gone: delete the claim")
+        yield Sign(Reason.VolumeLost, f"the volume of claim {name} is gone")
     if claim.trouble:
         missing = _NO_CLASS.search(claim.trouble)
         yield Sign(

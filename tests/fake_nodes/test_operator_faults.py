@@ -3,13 +3,18 @@
 Each test has an operator of its own.
 """
 
+import contextlib
+import datetime
+import pathlib
+import re
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fake_nodes_story import serving_pods, start_good, tell
-from kube import Body, Kube, wait_for
+from kube import Body, Kube, random_name, wait_for
 from oracles import canonical_end, find_complaints, find_misplaced
 
 LISTS: Body = {"verb": "GET", "watch": False}
@@ -36,6 +41,85 @@ def test_an_operator_told_to_end_does_so_in_time_and_in_peace(operator: Any) -> 
         assert run.said("ended") == [0, 0, 0]
         assert find_complaints(run.log()) == []
         assert run.kube.wait_for_reason("story", "RolledBack")
+
+
+SKEWED = """
+import datetime, time
+SKEW = {seconds}
+own = time.time
+time.time = lambda: own() + SKEW
+class Skewed(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(seconds=SKEW)
+datetime.datetime = Skewed
+"""
+
+
+@pytest.mark.fault("A14")
+@pytest.mark.parametrize("hours", [-1, 1], ids=["an hour behind", "an hour ahead"])
+def test_an_operator_whose_clock_is_wrong_does_the_same_at_the_same_time(
+    operator: Any, tmp_path: pathlib.Path, hours: int
+) -> None:
+    with operator() as run:
+        end = tell(run.kube)
+    (tmp_path / "sitecustomize.py").write_text(SKEWED.format(seconds=hours * 3600))
+    with operator(source=tmp_path) as run:
+        kube: Kube = run.kube
+        began = server_time(kube)
+        assert tell(kube) == end
+        ended = server_time(kube)
+        logged = re.findall(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d", run.log())
+        off = parse(logged[-1].replace(" ", "T") + "Z") - ended
+        assert abs(off.total_seconds() - hours * 3600) < 300, "the clock was right"
+        for body in kube.get("chatmodelrevisions")["items"]:
+            for field, value in body["status"].items():
+                if field.endswith("At") and value:
+                    assert began <= parse(value) <= ended, field
+        for condition in kube.get("chatmodel", "story")["status"]["conditions"]:
+            assert began <= parse(condition["lastTransitionTime"]) <= ended
+
+
+def server_time(kube: Kube) -> datetime.datetime:
+    """Return the API server's time, as it stamps an object that is made now."""
+    made = kube.run(
+        "create", "configmap", random_name("now"), "-o", "jsonpath={.metadata.creationTimestamp}"
+    )
+    return parse(made)
+
+
+def parse(stamp: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(stamp)
+
+
+@pytest.mark.fault("A15")
+def test_an_operator_with_a_fifth_of_its_time_is_slower_and_does_the_same(operator: Any) -> None:
+    with operator() as run:
+        end = tell(run.kube)
+    with operator() as run, throttled(run, runs=0.05, waits=0.2):
+        assert tell(run.kube, patience=300) == end
+        assert find_misplaced(run.writes(), run.kube.namespace) == []
+
+
+@contextlib.contextmanager
+def throttled(run: Any, *, runs: float, waits: float) -> Iterator[None]:
+    """Let the operator run for so many seconds, and stop it for so many, as a CPU quota does."""
+    over = threading.Event()
+
+    def alternate() -> None:
+        while not over.wait(runs):
+            run.signal(signal.SIGSTOP)
+            over.wait(waits)
+            run.signal(signal.SIGCONT)
+
+    wait_for(lambda: run.said("started"), "the operator to start")
+    thread = threading.Thread(target=alternate)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.fault("A7", "A16")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fake_nodes_story import good
+from fake_nodes_story import good, serving_pods
 from kube import Body, Kube, Refused, random_name, wait_for
 
 
@@ -74,6 +74,7 @@ def test_a_lost_volume_is_named_and_a_new_claim_is_filled_again(
         assert kube.get("chatmodel", "lost")["status"]["serving"]["number"] == 1
         volumes()
         kube.run("delete", "pvc", "lost-models", "--wait=false")
+        kube.run("delete", *serving_pods(kube, "lost"), "--wait=false")  # they hold the claim
         kube.wait_for_reason("lost", "Serving", 120)
         status = kube.get("chatmodel", "lost")["status"]
         assert status["serving"]["number"] == 2
@@ -88,7 +89,7 @@ def test_a_claim_grows_where_its_class_lets_it(operator: Any, volumes: Callable[
         kube.apply(persistent("grows", storage))
         kube.wait_for_reason("grows", "Serving", 120)
         kube.patch("grows", {"cache": {"size": "2Gi"}})
-        wait_for(lambda: requested(kube) == "2Gi", "the claim to ask for more")
+        wait_for(lambda: requested(kube) == str(2 * 2**30), "the claim to ask for more")
         kube.wait_for_reason("grows", "Serving")
         with pytest.raises(Refused, match="size can grow, not shrink"):
             kube.patch("grows", {"cache": {"size": "1Gi"}})

@@ -121,8 +121,6 @@ MARKED_ELSEWHERE = {
 
 NOT_AUTOMATED = {
     "A13": "needs leader election; uid and version guards are played in A6",
-    "A14": "the operator reads no wall clock (a linter sees to it), only the API server's Date",
-    "A15": "`make bench-operator` measures CPU and memory; nothing throttles",
     "C3": "one-node claims keep their pods on one node; no attach controller here",
     "C5": "serving pods mount their weights read-only",
     "C8": "one stage Job at a time; not played with a file system that lies about locks",

@@ -84,7 +84,10 @@ class Kube:
                 seen.append(word)
             return word == reason
 
-        wait_for(holds, f"{name} to be {reason}; it was {seen}", seconds)
+        try:
+            wait_for(holds, f"{name} to be {reason}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it was {seen}") from None
         return self.ready(name)
 
 

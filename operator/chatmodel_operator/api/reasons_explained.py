@@ -158,7 +158,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         _E, "The claim is not bound, or its volume not attached.", "See the claim's events."
     ),
     Reason.VolumeLost: Explanation(
-        _E, "The claim's volume is gone.", "Delete the claim: the model is fetched again."
+        _E,
+        "The claim's volume is gone.",
+        "Delete the claim, then the pods that mount it: the model is fetched again.",
     ),
     Reason.StorageClassMissing: Explanation(
         _E,
