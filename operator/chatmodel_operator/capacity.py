@@ -79,7 +79,9 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
     cast, observed = scene.cast, scene.observed
     if cast.is_paused and revision is cast.target:
         return min(current, cast.replicas)
-    if not staging.is_staged(observed, revision) or find_need(scene):
+    if not staging.is_staged(observed, revision):
+        return min(current, cast.replicas) if observed.ready_pods(revision) else 0
+    if find_need(scene):
         return 0
     if cast.is_swapping and cast.replicas > 1 and not _recreates(scene):
         ready = len(observed.ready_pods(revision))

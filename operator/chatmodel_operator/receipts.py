@@ -26,6 +26,9 @@ def restore_a_lost_receipt(scene: Scene) -> Record | None:
         if stamped.verdict == FAILED:
             return _failed_again(scene, revision, stamped)
         lost: dict[str, Any] = {"verdict": VERIFIED, "verifiedAt": stamped.at}
+        claim = scene.observed.claim
+        if revision.is_persistent and claim is not None and scene.observed.ready_pods(revision):
+            lost["staged"] = {"time": scene.stamp, "claimUID": claim.uid}
         if revision is scene.cast.serving:
             now = {"startedAt": scene.stamp, "answeredAt": scene.stamp, "servingAt": scene.stamp}
             return Record(revision, lost | now | {"progressAt": scene.stamp})

@@ -169,6 +169,12 @@ STORIES |= {
         (0, edit(**GOOD)),
         (60, rollout(pinnedRevision="triage-00000000")),
     ],
+    "a-lost-revision-on-a-claim-is-gone-back-to-without-an-outage": [
+        (0, edit(**PERSISTENT)),
+        (60, model("never-ready")),
+        (65, lambda world: world.lose_serving_revision()),
+        (70, model("dies-in-bake")),
+    ],
     "a-lost-revision-is-rebuilt-from-its-deployment": [
         (0, edit(mode="mock", rollout={"bakeSeconds": 10})),
         (60, model("good")),
