@@ -171,13 +171,18 @@ class Cluster:
                 raise
 
     async def patch_status(self, chatmodel: observed.ChatModel, status: Manifest) -> bool:
-        """Write the ChatModel's status whole when it differs; return whether it was written."""
+        """Write the ChatModel's status whole when it differs; return whether it was written.
+
+        Only over what was seen: a write that was held up on its way, and made again meanwhile, must
+        not bring an old status back. Raises `Conflict` when the ChatModel has moved.
+        """
         if (chatmodel.raw.get("status") or {}) == status:
             return False
+        seen = chatmodel.raw["metadata"]["resourceVersion"]
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": chatmodel_api.KIND,
-            "metadata": {"name": chatmodel.name, "uid": chatmodel.uid},
+            "metadata": {"name": chatmodel.name, "uid": chatmodel.uid, "resourceVersion": seen},
             "status": status,
         }
         path = path_of("ChatModel", chatmodel.namespace, chatmodel.name, "status")
