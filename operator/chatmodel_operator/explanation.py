@@ -53,7 +53,7 @@ def explain(scene: Scene) -> Why:
 def _explain_wait(scene: Scene, wanted: Revision) -> Why | None:
     """Return what the candidate waits for, if it is somebody else's turn."""
     sign = verdicts.current_sign(scene)
-    if sign is not None and sign.reason in (Reason.Unschedulable, Reason.QuotaExceeded):
+    if sign is not None and capacity.unplaced_since(scene) is not None:
         if capacity.find_obstacle(scene) == "cache":
             text = f"{sign.message}; the serving revision's weights are only in its pod"
             return Why(Reason.SwapNeedsPersistentCache, text)

@@ -34,6 +34,17 @@ def table(kube: Kube, *words: str) -> list[list[str]]:
     return [line.split() for line in kube.run("get", *words).splitlines()]
 
 
+def test_a_new_chatmodel_is_not_done_before_an_operator_has_seen_it(namespace: Kube) -> None:
+    namespace.apply(chatmodel("new", mode="mock"))
+    assert namespace.run("get", "chatmodel", "new", "--no-headers").split()[2:4] == [
+        "Unknown",
+        "Pending",
+    ]
+    body = namespace.get("chatmodel", "new")
+    # kstatus: another generation than the observed one is InProgress, whatever conditions say.
+    assert body["status"]["observedGeneration"] != body["metadata"]["generation"]
+
+
 def patch_status(kube: Kube, kind: str, name: str, **status: Any) -> None:
     body = json.dumps({"status": status})
     kube.run("patch", kind, name, "--subresource=status", "--type=merge", "-p", body)

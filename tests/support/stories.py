@@ -8,6 +8,7 @@ import longer_stories
 from acts import GOOD, PERSISTENT, Story, after_good, edit, model, retry, rollout
 
 ROOM = {
+    "a-serving-pod-without-a-node-comes-before-the-candidate": 1,
     "no-room-swaps-and-measures-the-outage": 1,
     "no-room-and-a-bad-candidate-restores-the-old": 1,
     "no-room-and-weights-that-would-be-lost-waits": 1,
@@ -197,6 +198,12 @@ STORIES |= {
         (60, edit(replicas=3)),
         (70, model("better")),
         (200, edit(replicas=2)),
+    ],
+    "a-serving-pod-without-a-node-comes-before-the-candidate": [
+        (0, edit(**GOOD)),
+        (60, lambda world: world.resize(0)),
+        (70, model("better")),
+        (150, lambda world: world.resize(2)),
     ],
     "two-replicas-have-a-disruption-budget": [
         (0, edit(**GOOD, replicas=2)),

@@ -106,6 +106,14 @@ class World:
         """Lose the revision that the status names as target."""
         self.lose("ChatModelRevision", self.objects[CHATMODEL]["status"]["target"]["revision"])
 
+    def resize(self, room: int) -> None:
+        """Have a node with room for so many serving pods in place of the old one, whose pods go."""
+        self.room = room
+        serving = [n for n, p in self.pods.items() if tiny_pods.task_of(p).command == "serve"]
+        for name in serving:
+            del self.pods[name]
+        self.say(f"another node: room for {room}")
+
     def befall(self, *hazards: str) -> None:
         """Let the surroundings be so and not otherwise."""
         self.hazards = frozenset(hazards)
