@@ -3,6 +3,7 @@
 Each test has an operator, and a namespace, of its own.
 """
 
+import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -199,5 +200,5 @@ def names_one(write: Body) -> bool:
 
 
 def is_marked(kube: Kube, name: str) -> bool:
-    found = kube.run("get", "chatmodel", name, "--ignore-not-found", "-o", "name").split()
-    return not found or "deletionTimestamp" in kube.get("chatmodel", name)["metadata"]
+    found = kube.run("get", "chatmodel", name, "--ignore-not-found", "-o", "json")
+    return not found or "deletionTimestamp" in json.loads(found)["metadata"]

@@ -127,29 +127,32 @@ def test_a_sign_is_told_and_decided_on(signs: Any, sign: Sign) -> None:
 
 def heal(kube: Kube, name: str, pod: str) -> None:
     """What is nobody's fault passes: the candidate serves as soon as its pod is Ready."""
-    body = kube.get("pod", pod)["status"]
-    start = body["startTime"]
-    init = {"state": ended(0, "Completed", at=start), "ready": True}
-    show(kube, pod, ready=True, state={"running": {"startedAt": start}}, init=init)
+    make_ready(kube, pod)
     kube.wait_for_reason(name, "Serving")
     assert kube.get("chatmodel", name)["status"]["serving"]["number"] == 2
 
 
-def baking(kube: Kube, name: str) -> tuple[str, str]:
-    """Wait until a candidate bakes; return its pod and when it began to serve.
+def make_ready(kube: Kube, pod: str) -> None:
+    start = kube.get("pod", pod)["status"]["startTime"]
+    init = {"state": ended(0, "Completed", at=start), "ready": True}
+    show(kube, pod, ready=True, state={"running": {"startedAt": start}}, init=init)
 
-    A fake pod can be Ready in the second in which it was made, as no model can: what loses its
-    readiness then counts as one that starts. Such a candidate is restarted.
+
+def baking(kube: Kube, name: str) -> tuple[str, str]:
+    """Have a candidate bake; return its pod and when it began to serve.
+
+    A fake pod can be Ready in the second in which it was made, as no model can; this one is not.
     """
-    for token in range(10):
-        kube.wait_for_reason(name, "Baking", 120)
-        served = kube.get("chatmodel", name)["status"]["serving"]["revision"]
-        since = kube.get("chatmodelrevision", served)["status"]["servingAt"]
-        pod = candidate_pod(kube, name)
-        if kube.get("pod", pod)["metadata"]["creationTimestamp"] < since:
-            return pod, since
-        kube.patch(name, {"restartToken": str(token)})
-    pytest.fail("ten candidates were Ready in the second in which they were made")
+    model = {"id": "demo/never-ready"}
+    kube.patch(name, {"model": model, "rollout": {"bakeSeconds": 600}})
+    kube.wait_for_reason(name, "Starting")
+    pod = candidate_pod(kube, name)
+    made = kube.get("pod", pod)["metadata"]["creationTimestamp"]
+    wait_for(lambda: ended(70)["terminated"]["finishedAt"] > made, "the next second")
+    make_ready(kube, pod)
+    kube.wait_for_reason(name, "Baking")
+    served = kube.get("chatmodel", name)["status"]["serving"]["revision"]
+    return pod, str(kube.get("chatmodelrevision", served)["status"]["servingAt"])
 
 
 @pytest.mark.fault("R2", "W7")
@@ -171,7 +174,6 @@ def test_a_revision_that_fails_in_its_bake_is_switched_back(
     kube: Kube = signs.kube
     kube.apply(good(name))
     kube.wait_for_reason(name, "Serving", 120)
-    kube.patch(name, {"model": {"id": "demo/good-2"}, "rollout": {"bakeSeconds": 600}})
     pod, since = baking(kube, name)
     if shown:
         # The kubelet's clock has whole seconds: the end must lie after the switch.
