@@ -95,8 +95,8 @@ def is_reason(word: str) -> Callable[[dict], bool]:
 
 
 def start_client() -> None:
-    """Start the background client: two kept-alive and two fresh connections."""
-    script = (ROOT / "tests/support/traffic.py").read_text()
+    """Start the background client: one worker keeps its connection, one does not."""
+    script, url = (ROOT / "tests/support/traffic.py").read_text(), f"http://{NAME}:8002"
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -108,7 +108,7 @@ def start_client() -> None:
         "name": "client",
         "image": "localhost/chatmodel-hub:dev",
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-u", "/client/traffic.py", f"http://{NAME}:8002", "--rate", "4"],
+        "command": [*"python3 -u /client/traffic.py --rate 4 --workers 2".split(), url],
         "env": [{"name": "CHATMODEL_API_KEY", "valueFrom": key}],
         "volumeMounts": [{"name": "client", "mountPath": "/client"}],
     }
@@ -168,7 +168,7 @@ def tell_good() -> None:
     ask("What are my current medications?")
     ask("I have crushing chest pain and I am sweating.")
     say("4. Switch to any model of the hub: SmolLM2-135M-Instruct, the real one, 269 MB")
-    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": {"maxNewTokens": 16}})
+    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": {"maxNewTokens": 8}})
     watch(is_true)
     say("   (a harmless question: it is no clinician)")
     ask("What is the capital of France?")
