@@ -169,9 +169,12 @@ async def _serve(config: settings.ServeConfig, host: str, ports: tuple[int, int]
     limits = config.limits
     scheduler = scheduling.Scheduler(
         _choose_engine(config),
-        max_active=limits.max_concurrent_requests,
-        max_queued=limits.max_queued_requests,
-        deadline_seconds=limits.request_deadline_seconds,
+        scheduling.Room(limits.max_concurrent_requests, limits.max_queued_requests),
+        scheduling.Deadlines(
+            total=limits.request_deadline_seconds,
+            first=limits.first_token_deadline_seconds,
+            idle=limits.idle_deadline_seconds,
+        ),
     )
     source = _choose_patients(config)
     verifier = management.Verifier(config, scheduler)

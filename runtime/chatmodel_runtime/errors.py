@@ -24,6 +24,7 @@ BAD_MODEL_REASONS = frozenset(
         "ChatTemplateMissing",
         "EngineUnsupported",
         "ModelLoadFailed",
+        "InsufficientMemory",
     }
 )
 TRY_AGAIN_REASONS = frozenset(

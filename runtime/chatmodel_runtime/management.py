@@ -12,11 +12,11 @@ from typing import Any
 import fastapi
 from fastapi.responses import JSONResponse
 
-from chatmodel_runtime import prompts, scheduling
+from chatmodel_runtime import generating, prompts, scheduling
 from chatmodel_runtime.engines import Sampling
 from chatmodel_runtime.settings import ServeConfig
 
-BUDGET = scheduling.Budget(thinking=8, answer=16, sampling=Sampling())
+BUDGET = generating.Budget(thinking=8, answer=16, sampling=Sampling())
 SECONDS = 110
 
 
@@ -68,8 +68,8 @@ def build_serve_app(
 
     @app.get("/livez")
     async def livez() -> JSONResponse:
-        stuck = scheduler.is_stuck()
-        return JSONResponse({"status": "stuck" if stuck else "ok"}, 503 if stuck else 200)
+        broken = scheduler.is_broken()
+        return JSONResponse({"status": "failed" if broken else "ok"}, 503 if broken else 200)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

@@ -6,6 +6,7 @@ in it is a control token.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 SYSTEM = (
@@ -23,10 +24,15 @@ _CONTROL = re.compile(
 )
 
 
-def neutralise(text: str) -> str:
-    """Return the text without anything a tokenizer could take for a control token."""
+def neutralise(text: str, words: Iterable[str] = ()) -> str:
+    """Return the text without anything a tokenizer could take for a control token.
+
+    `words` are those of the tokenizer at hand, beside the ones that are known everywhere.
+    """
     while (cleaned := _CONTROL.sub(" ", text)) != text:
         text = cleaned
+    for word in words:
+        text = text.replace(word, " ")
     return text.strip()
 
 

@@ -5,19 +5,24 @@ One `Scheduler` a process. Nothing unbounded gets to the engine; overload is ref
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
-import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Literal
 
-from chatmodel_runtime import answers
-from chatmodel_runtime.engines import Cancelled, Completion, Engine, FinishReason, Message, Sampling
+from chatmodel_runtime import generating
+from chatmodel_runtime.engines import Engine, Message
+from chatmodel_runtime.generating import Answer, Budget
+from chatmodel_runtime.splitting import Delta
 
 State = Literal["starting", "ready", "failed"]
+IsGone = Callable[[], Awaitable[bool]]
 STUCK_SECONDS = 60.0
+STUCK_STEPS = 20  # times the slowest step of the warm-up
 MAX_FAILURES = 5
+LONG_TEXT = 16_000  # letters; a longer one is made into tokens beside the event loop
+ASK_SECONDS = 0.5  # between two looks at whether a client is still there
 
 
 class Overloaded(Exception):
@@ -36,43 +41,40 @@ class DeadlineExceeded(Exception):
     """The request took longer than it may."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """An answer with its thinking apart."""
-
-    thinking: str
-    text: str
-    prompt_tokens: int
-    tokens: int
-    finish_reason: FinishReason
-    thinking_truncated: bool
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """Most tokens of thinking and of the answer, and how tokens are chosen."""
+class Deadlines:
+    """Seconds from the request to its end and to its first piece, and between two pieces."""
 
-    thinking: int
-    answer: int
-    sampling: Sampling
+    total: float
+    first: float
+    idle: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """Requests at once and in the queue."""
+
+    active: int
+    queued: int
 
 
 class Scheduler:
-    """Runs generations on an engine's worker threads, at most so many at once and in the queue."""
+    """Lets so many generations run on the engine at once, and so many wait."""
 
-    def __init__(
-        self, engine: Engine, *, max_active: int, max_queued: int, deadline_seconds: float
-    ) -> None:
+    def __init__(self, engine: Engine, room: Room, deadlines: Deadlines) -> None:
         self.engine = engine
         self._state: State = "starting"
-        self._workers = min(max_active, engine.workers)
-        self._max_queued = max_queued
-        self._deadline = deadline_seconds
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="engine")
-        self._slots = _Slots(self._workers)
+        self._room = room
+        self._deadlines = deadlines
+        self._slots = _Slots(0)
+        self._active = room.active
         self._failures = 0
         self._waiting = 0
-        self._active: dict[int, float] = {}
+        self._slowest = 0.0
         self._seconds = 1.0
 
     async def start(self, warm_up: Callable[[], Awaitable[None]]) -> None:
@@ -80,94 +82,142 @@ class Scheduler:
 
         Raises `errors.Failure` of the engine; the state is `failed` then.
         """
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._pool, self.engine.load)
+            await asyncio.to_thread(self.engine.load)
+            self._active = min(self._room.active, self.engine.max_active)
+            self._slots = _Slots(self._active)
             await warm_up()
         except BaseException:
             self._state = "failed"
             raise
+        self._slowest = self.engine.pulse.slowest
         self._state = "ready"
 
     @property
     def state(self) -> State:
         """Where the engine is; failed also when it is stuck or answers keep failing."""
-        broken = self.is_stuck() or self._failures >= MAX_FAILURES
+        broken = self.is_broken() or self._failures >= MAX_FAILURES
         return "failed" if self._state == "ready" and broken else self._state
 
-    def is_stuck(self) -> bool:
-        """Say whether a generation has made no step for a minute: then only a restart helps."""
-        oldest = min(self._active.values(), default=None)
-        return oldest is not None and time.monotonic() - oldest > STUCK_SECONDS
+    def is_broken(self) -> bool:
+        """Say whether the engine is dead, or one step takes so long that only a restart helps."""
+        if self._state != "ready":
+            return False
+        limit = max(STUCK_SECONDS, STUCK_STEPS * self._slowest)
+        return not self.engine.is_alive() or self.engine.pulse.seconds() > limit
+
+    @property
+    def active(self) -> int:
+        """How many generations run."""
+        return self._slots.taken
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait for their turn."""
+        return self._waiting - self._slots.taken
 
     async def answer(
         self,
         messages: list[Message],
         budget: Budget,
-        is_gone: Callable[[], Awaitable[bool]] | None = None,
+        is_gone: IsGone | None = None,
         *,
         ahead: bool = False,
     ) -> Answer:
         """Return the answer to messages.
 
         `is_gone` tells whether the client has left, which cancels; `ahead` skips the queue's limit.
-        Raises `NotReady`, `Overloaded`, `DeadlineExceeded`, or what the engine raises.
+        Raises what `stream` raises, and `ClientGone`.
         """
-        if self._state != "ready" and not ahead:
+
+        async def collect() -> Answer:
+            async with contextlib.aclosing(self.stream(messages, budget, ahead=ahead)) as items:
+                async for item in items:
+                    if isinstance(item, Answer):
+                        return item
             raise NotReady(self._state)
-        if self._waiting >= self._max_queued + self._workers and not ahead:
+
+        if is_gone is None:
+            return await collect()
+        return await _unless_gone(collect(), is_gone)
+
+    async def stream(
+        self, messages: list[Message], budget: Budget, *, ahead: bool = False
+    ) -> AsyncGenerator[Delta | Answer]:
+        """Yield what becomes known of the answer, and at last the answer itself.
+
+        Closing the generator cancels. Raises `NotReady`, `Overloaded`, `DeadlineExceeded`,
+        `generating.PromptTooLong`, or what the engine raises.
+        """
+        if not ahead and self.state != "ready":
+            raise NotReady(self._state)
+        if not ahead and self._waiting >= self._room.queued + self._active:
             raise Overloaded(self._retry_after())
-        cancelled = threading.Event()
-        watch = asyncio.create_task(_watch(is_gone, cancelled)) if is_gone else None
+        started = time.monotonic()
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._deadline):
-                await self._slots.take(ahead=ahead, unless=watch)
-                try:
-                    return await self._run(messages, budget, cancelled)
-                finally:
-                    self._slots.give_back()
-        except TimeoutError:
-            raise DeadlineExceeded from None
+            generation = await self._prepare(messages, budget)
+            async with self._turn(ahead=ahead, until=started + self._deadlines.first):
+                deltas = self._timed(generation.run(), started)
+                async with contextlib.aclosing(deltas):
+                    async for delta in deltas:
+                        yield delta
+            self._succeed(time.monotonic() - started)
+            yield generation.answer
         finally:
             self._waiting -= 1
-            cancelled.set()
-            if watch is not None:
-                watch.cancel()
 
-    def _retry_after(self) -> int:
-        return max(1, round(self._waiting * self._seconds / self._workers))
+    async def _prepare(self, messages: list[Message], budget: Budget) -> generating.Generation:
+        tokenizer = self.engine.tokenizer
+        if sum(len(message["content"]) for message in messages) > LONG_TEXT:
+            prompt = await asyncio.to_thread(generating.build_prompt, tokenizer, messages)
+        else:
+            prompt = generating.build_prompt(tokenizer, messages)
+        return generating.Generation(self.engine, prompt, budget)
 
-    async def _run(
-        self, messages: list[Message], budget: Budget, cancelled: threading.Event
-    ) -> Answer:
-        key, started = id(cancelled), time.monotonic()
-        loop = asyncio.get_running_loop()
-
-        def beat() -> None:
-            self._active[key] = time.monotonic()
-
-        def work() -> Answer:
-            beat()
-            try:
-                return _think_and_answer(self.engine, messages, budget, cancelled.is_set, beat)
-            finally:
-                self._active.pop(key, None)
-
+    @contextlib.asynccontextmanager
+    async def _turn(self, *, ahead: bool, until: float) -> AsyncGenerator[None]:
         try:
-            result = await loop.run_in_executor(self._pool, work)
-        except Cancelled:
+            async with asyncio.timeout(until - time.monotonic()):
+                await self._slots.take(ahead=ahead)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
+            yield
+        finally:
+            self._slots.give_back()
+
+    async def _timed(self, deltas: AsyncGenerator[Delta], started: float) -> AsyncGenerator[Delta]:
+        """Pass on what comes in time; count what fails."""
+        limits = self._deadlines
+        until = started + limits.first
+        try:
+            async with contextlib.aclosing(deltas):
+                while True:
+                    async with asyncio.timeout(until - time.monotonic()):
+                        delta = await anext(deltas, None)
+                    if delta is None:
+                        return
+                    yield delta
+                    until = min(started + limits.total, time.monotonic() + limits.idle)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        except (GeneratorExit, asyncio.CancelledError):
             raise
         except Exception:
             self._failures += 1
             raise
+
+    def _succeed(self, seconds: float) -> None:
         self._failures = 0
-        self._seconds = 0.8 * self._seconds + 0.2 * (time.monotonic() - started)
-        return result
+        self._seconds = 0.8 * self._seconds + 0.2 * seconds
+
+    def _retry_after(self) -> int:
+        return max(1, round(self._waiting * self._seconds / max(1, self._active)))
 
     def close(self) -> None:
-        """Let go of the worker threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let go of the engine."""
+        self.engine.close()
 
 
 class _Slots:
@@ -175,74 +225,53 @@ class _Slots:
 
     def __init__(self, free: int) -> None:
         self._free = free
+        self.taken = 0
         self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
 
-    async def take(self, *, ahead: bool, unless: "asyncio.Task[None] | None") -> None:
-        """Wait for a slot. Raises `Cancelled` when the task `unless` ends first."""
-        if self._free > 0:
+    async def take(self, *, ahead: bool) -> None:
+        """Wait for a slot."""
+        if self._free <= 0:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            (self._queue.appendleft if ahead else self._queue.append)(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._hand_on()  # its turn had come in the same moment
+                raise
+        else:
             self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._queue.appendleft if ahead else self._queue.append)(turn)
-        waited = {turn} if unless is None else {turn, unless}
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not turn.done():
-                self._queue.remove(turn)
-                turn.cancel()
-        if turn.cancelled():
-            raise Cancelled
+        self.taken += 1
 
     def give_back(self) -> None:
         """Hand the slot to who is next."""
-        if self._queue:
-            self._queue.popleft().set_result(None)
-        else:
-            self._free += 1
+        self.taken -= 1
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():  # who has left is still in the queue
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
-async def _watch(is_gone: Callable[[], Awaitable[bool]], cancelled: threading.Event) -> None:
+async def _unless_gone(work: Awaitable[Answer], is_gone: IsGone) -> Answer:
+    """Return the work's result, or cancel it when the client has left."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_watch(is_gone))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        watch.cancel()
+        task.cancel()
+        await asyncio.wait({task, watch})
+
+
+async def _watch(is_gone: IsGone) -> None:
     while not await is_gone():  # noqa: ASYNC110 - the client's leaving is no event, it is asked for
-        await asyncio.sleep(0.5)
-    cancelled.set()
-
-
-def _think_and_answer(
-    engine: Engine,
-    messages: list[Message],
-    budget: Budget,
-    is_cancelled: Callable[[], bool],
-    beat: Callable[[], None],
-) -> Answer:
-    """Let a thinking model think up to its budget, close the thinking if need be, then answer."""
-
-    def complete(prefix: str, stop: str | None, most: int) -> Completion:
-        return engine.complete(
-            messages,
-            prefix=prefix,
-            stop=stop,
-            max_tokens=most,
-            sampling=budget.sampling,
-            is_cancelled=is_cancelled,
-            beat=beat,
-        )
-
-    thinking, spent, truncated, prefix, prompt_tokens = "", 0, False, "", 0
-    if engine.opens_thinking():
-        if budget.thinking > 0:
-            thought = complete("", "</think>", budget.thinking)
-            thinking, closed, _ = thought.text.partition("</think>")
-            spent, truncated, prompt_tokens = thought.tokens, not closed, thought.prompt_tokens
-        prefix = f"{thinking.rstrip()}\n</think>\n\n"
-    final = complete(prefix, None, budget.answer)
-    # A model may open its thinking by itself.
-    own, text = answers.split_thinking(final.text, opened=False)
-    return Answer(
-        thinking=thinking.strip() or own,
-        text=text,
-        prompt_tokens=prompt_tokens or final.prompt_tokens,
-        tokens=spent + final.tokens,
-        finish_reason=final.finish_reason,
-        thinking_truncated=truncated,
-    )
+        await asyncio.sleep(ASK_SECONDS)

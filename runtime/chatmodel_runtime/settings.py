@@ -59,6 +59,8 @@ class Limits(Part):
     max_concurrent_requests: int = pydantic.Field(default=8, ge=1)
     max_queued_requests: int = pydantic.Field(default=32, ge=0)
     request_deadline_seconds: float = pydantic.Field(default=600, gt=0)
+    first_token_deadline_seconds: float = pydantic.Field(default=300, gt=0)
+    idle_deadline_seconds: float = pydantic.Field(default=120, gt=0)
     drain_seconds: float = pydantic.Field(default=10, ge=0)
     max_connection_age_seconds: float = pydantic.Field(default=5, gt=0)
 

@@ -6,7 +6,7 @@ Called by `app`. Logs sizes and outcomes, never what was asked, answered, or abo
 import time
 from collections.abc import Awaitable, Callable
 
-from chatmodel_runtime import answers, patients, prompts, scheduling
+from chatmodel_runtime import answers, generating, patients, prompts, scheduling
 from chatmodel_runtime.engines import Sampling
 from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse, Usage
 from chatmodel_runtime.settings import ServeConfig
@@ -29,7 +29,7 @@ class Triage:
         self._patients = source
         self._scheduler = scheduler
         given = config.generation
-        self._budget = scheduling.Budget(
+        self._budget = generating.Budget(
             thinking=given.max_thinking_tokens,
             answer=given.max_new_tokens,
             sampling=Sampling(given.temperature, given.top_p, given.top_k),

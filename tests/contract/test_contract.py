@@ -203,7 +203,8 @@ async def serving(spec: Body, address: str) -> AsyncIterator[observed.Pod]:
     """Yield a pod with a spec's identity: the real management application, the mock engine."""
     found = read(spec, "serve")
     assert isinstance(found, settings.ServeConfig)
-    scheduler = scheduling.Scheduler(MockEngine(), max_active=1, max_queued=1, deadline_seconds=30)
+    deadlines = scheduling.Deadlines(total=30, first=30, idle=30)
+    scheduler = scheduling.Scheduler(MockEngine(), scheduling.Room(1, 1), deadlines)
     verifier = management.Verifier(found, scheduler)
 
     async def warm_up() -> None:

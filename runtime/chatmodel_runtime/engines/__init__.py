@@ -1,14 +1,24 @@
-"""The interface every engine keeps. Each engine is the only importer of its library.
+"""The interface every engine keeps: tokens in, a stream of tokens out.
 
-Which engine runs is decided in `__main__`; nothing here knows one.
+Each engine is the only importer of its library. Which engine runs is decided in `__main__`; nothing
+here knows one. Chat template, stop words, thinking and limits are `generating`'s, once for all.
 """
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
 
 Message = dict[str, str]
 FinishReason = Literal["stop", "length"]
+
+
+class EngineDead(Exception):
+    """The engine's thread or process has ended: only a restart helps."""
+
+
+class BadOutput(Exception):
+    """The model's output is not a number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,43 +31,93 @@ class Sampling:
 
 
 @dataclasses.dataclass(frozen=True)
-class Completion:
-    """What one generation gave. `text` holds what comes after prompt and prefix."""
+class Request:
+    """What to generate from.
 
-    text: str
-    prompt_tokens: int
-    tokens: int
-    finish_reason: FinishReason
+    `prompt` and `max_tokens` together fit `Engine.context_tokens`. The first `shared` tokens of the
+    prompt are the system message: only of them may anything be kept for other requests.
+    """
+
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    shared: int = 0
 
 
-class Cancelled(Exception):
-    """The generation was cancelled before its end."""
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What one step of the engine gave a request; the end token is not among the tokens."""
+
+    tokens: list[int]
+    finish_reason: FinishReason | None = None
+
+
+class Tokenizer(Protocol):
+    """Text to tokens and back, as the model's own files have it."""
+
+    @property
+    def control_words(self) -> Sequence[str]:
+        """What would be read as a control token."""
+
+    def render(self, messages: list[Message], *, ask: bool = True) -> str:
+        """Return the messages in the model's chat format; with `ask`, up to its answer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text; control tokens in it are taken for such."""
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text; what is no whole letter yet ends in U+FFFD."""
+
+
+class Pulse:
+    """When the step under way began, and how long the slowest took (seconds).
+
+    Written by the engine's thread, read by the event loop: single words, no lock.
+    """
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.slowest = 0.0
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.began = time.monotonic()
+
+    def end(self) -> None:
+        """The step is over."""
+        if self.began is not None:
+            self.slowest = max(self.slowest, time.monotonic() - self.began)
+        self.began = None
+
+    def seconds(self) -> float:
+        """Return how long the step under way has taken; 0 between steps."""
+        began = self.began
+        return 0.0 if began is None else time.monotonic() - began
 
 
 class Engine(Protocol):
-    """A loaded model. `load` and `complete` block, and run in the scheduler's worker threads."""
+    """A model. `tokenizer`, `context_tokens` and `max_active` hold once it is loaded."""
 
     name: str
-    workers: int
+    pulse: Pulse
+    context_tokens: int  # prompt and answer together
+    max_active: int  # requests that one step can serve
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
 
     def load(self) -> None:
-        """Load the model. Raises `errors.Failure`."""
+        """Load the model and measure it; blocks. Raises `errors.Failure`."""
 
-    def opens_thinking(self) -> bool:
-        """Say whether a prompt of this model ends inside the thinking part."""
+    def submit(self, request: Request) -> AsyncGenerator[Step]:
+        """Generate until the end token or `max_tokens`; closing the generator cancels.
 
-    def complete(
-        self,
-        messages: list[Message],
-        *,
-        prefix: str = "",
-        stop: str | None = None,
-        max_tokens: int,
-        sampling: Sampling,
-        is_cancelled: Callable[[], bool],
-        beat: Callable[[], None],
-    ) -> Completion:
-        """Generate after the chat prompt and `prefix` until the end, `stop`, or `max_tokens`.
-
-        `stop` is part of the text. `beat` is called at every step. Raises `Cancelled`.
+        Raises `EngineDead` and `BadOutput`.
         """
+
+    def is_alive(self) -> bool:
+        """Say whether the engine's thread or process still runs."""
+
+    def close(self) -> None:
+        """Let go of threads, processes and memory."""

@@ -1,53 +1,108 @@
 """The mock engine: no model, deterministic per question, and marked as mock in every answer.
 
-It quotes the patient data it was given, so that a whole service can be tried without weights.
+It quotes the patient data it was given, so that a whole service can be tried without weights. Its
+tokens are pieces of up to six bytes. For tests of what surrounds an engine it can be slow or fail.
 """
 
+import asyncio
+import dataclasses
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal
 
-from chatmodel_runtime.engines import Cancelled, Completion, FinishReason, Message, Sampling
+from chatmodel_runtime.engines import BadOutput, EngineDead, Message, Pulse, Request, Step
+
+Fault = Literal["none", "dies", "hangs", "no number", "empty"]
+_PIECES = re.compile(rb"[\x01-\x03]|[ \n]?[^ \n\x01-\x03]{1,5}|[ \n]")
+_MESSAGE = re.compile(r"\x01(\w+)\x02(.*?)\x03", re.S)
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """Seconds a token takes, and what goes wrong after `after` requests."""
+
+    step_seconds: float = 0.0
+    fault: Fault = "none"
+    after: int = 0
+
+
+class MockTokenizer:
+    """Pieces of a text's bytes, the bytes themselves being the token's number."""
+
+    control_words: Sequence[str] = ("\x01", "\x02", "\x03")
+
+    def render(self, messages: list[Message], *, ask: bool = True) -> str:
+        """Return the messages between marks."""
+        return "".join(f"\x01{m['role']}\x02{m['content']}\x03" for m in messages)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the pieces as numbers; a leading one keeps zero bytes."""
+        pieces = _PIECES.findall(text.encode(errors="replace"))
+        return [int.from_bytes(b"\x01" + piece) for piece in pieces]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of the pieces."""
+        pieces = (token.to_bytes((token.bit_length() + 7) // 8)[1:] for token in tokens)
+        return b"".join(pieces).decode(errors="replace")
 
 
 class MockEngine:
-    """Answers at once."""
+    """Answers at once, or as slowly and badly as it is told to."""
 
     name = "Mock"
-    workers = 8
+    context_tokens = 65_536
+    max_active = 1024
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.pulse = Pulse()
+        self.tokenizer = MockTokenizer()
+        self._behaviour = behaviour or Behaviour()
+        self._asked = 0
+        self._alive = True
 
     def load(self) -> None:
         """Nothing to load."""
 
-    def opens_thinking(self) -> bool:
-        """A mock does not think."""
-        return False
+    async def submit(self, request: Request) -> AsyncGenerator[Step]:
+        """Give the answer in one step, or a token a step when it takes time."""
+        self._asked += 1
+        fault = self._behaviour.fault if self._asked > self._behaviour.after else "none"
+        await self._misbehave(fault)
+        text = "" if fault == "empty" else _answer(self.tokenizer.decode(request.prompt))
+        tokens = self.tokenizer.encode(text)
+        kept = tokens[: request.max_tokens]
+        seconds = self._behaviour.step_seconds
+        if seconds:
+            for token in kept:
+                await asyncio.sleep(seconds)
+                yield Step([token])
+            kept = []
+        yield Step(kept, "length" if len(tokens) > request.max_tokens else "stop")
 
-    def complete(
-        self,
-        messages: list[Message],
-        *,
-        prefix: str = "",
-        stop: str | None = None,
-        max_tokens: int,
-        sampling: Sampling,
-        is_cancelled: Callable[[], bool],
-        beat: Callable[[], None],
-    ) -> Completion:
-        """Return a fixed sentence around what the last message says of the patient."""
-        beat()
-        if is_cancelled():
-            raise Cancelled
-        words = _answer(messages[-1]["content"]).split(" ")
-        prompt_tokens = sum(len(m["content"].split()) for m in messages)
-        cut = len(words) > max_tokens
-        text = " ".join(words[:max_tokens])
-        finish: FinishReason = "length" if cut else "stop"
-        return Completion(text, prompt_tokens, min(len(words), max_tokens), finish)
+    async def _misbehave(self, fault: Fault) -> None:
+        if fault == "hangs":
+            self.pulse.begin()
+            await asyncio.get_running_loop().create_future()
+        if fault == "dies":
+            self._alive = False
+            raise EngineDead("as told")
+        if fault == "no number":
+            raise BadOutput("as told")
+
+    def is_alive(self) -> bool:
+        """A mock lives until it is told to die."""
+        return self._alive
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
-def _answer(content: str) -> str:
+def _answer(prompt: str) -> str:
+    messages = _MESSAGE.findall(prompt)
+    content = messages[-1][1] if messages else prompt
     # A short mark of the question: other questions get other answers, and none is repeated.
-    mark = hashlib.sha256(content.encode()).hexdigest()[:6]
+    mark = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:6]
     head = f"[mock] No language model has read question {mark}."
     facts = content.partition("\n\n")[0].removeprefix("Patient: ")
     return f"{head} On record: {facts}." if content.startswith("Patient: ") else head

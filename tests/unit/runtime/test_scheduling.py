@@ -1,64 +1,18 @@
 """Queue, deadlines, cancellation, health: with an engine that does as it is told."""
 
 import asyncio
-import threading
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from scripted_engine import ScriptedEngine
 
-from chatmodel_runtime import scheduling
-from chatmodel_runtime.engines import Cancelled, Completion, Message, Sampling
+from chatmodel_runtime import generating, scheduling
+from chatmodel_runtime.engines import Message, Sampling
 from chatmodel_runtime.errors import BadModel
 
-BUDGET = scheduling.Budget(thinking=8, answer=16, sampling=Sampling())
+BUDGET = generating.Budget(thinking=8, answer=16, sampling=Sampling())
 SECONDS = 10.0
-
-
-class ScriptedEngine:
-    """Says what it is told to say; while the gate is shut it works until it is cancelled."""
-
-    name = "Scripted"
-
-    def __init__(self, *texts: str, thinks: bool = False, workers: int = 1) -> None:
-        self.workers = workers
-        self.gate = threading.Event()
-        self.gate.set()
-        self.running = threading.Semaphore(0)
-        self.asked: list[tuple[str, str, str | None, int]] = []
-        self.cancelled = threading.Event()
-        self.fails_with: BaseException | None = None
-        self._texts = list(texts) or ["Rest."]
-        self._thinks = thinks
-
-    def load(self) -> None:
-        if self.fails_with is not None:
-            raise self.fails_with
-
-    def opens_thinking(self) -> bool:
-        return self._thinks
-
-    def complete(
-        self,
-        messages: list[Message],
-        *,
-        prefix: str = "",
-        stop: str | None = None,
-        max_tokens: int,
-        sampling: Sampling,
-        is_cancelled: Callable[[], bool],
-        beat: Callable[[], None],
-    ) -> Completion:
-        beat()
-        self.asked.append((messages[-1]["content"], prefix, stop, max_tokens))
-        self.running.release()
-        while not self.gate.wait(0.005):
-            if is_cancelled():
-                self.cancelled.set()
-                raise Cancelled
-        if self.fails_with is not None:
-            raise self.fails_with
-        text = self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
-        return Completion(text, 7, len(text.split()), "stop")
 
 
 async def nothing() -> None:
@@ -69,6 +23,11 @@ def question(text: str = "q") -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
+def content(engine: ScriptedEngine, number: int) -> str:
+    """Return the question of a submission."""
+    return engine.said_to(number).removeprefix("\x01user\x02").removesuffix("\x03")
+
+
 Make = Callable[..., "asyncio.Future[scheduling.Scheduler]"]
 
 
@@ -77,11 +36,15 @@ async def make() -> AsyncIterator[Make]:
     made: list[tuple[scheduling.Scheduler, ScriptedEngine]] = []
 
     async def build(
-        engine: ScriptedEngine, *, queued: int = 2, deadline: float = SECONDS
+        engine: ScriptedEngine,
+        *,
+        queued: int = 2,
+        deadline: float = SECONDS,
+        first: float = SECONDS,
+        idle: float = SECONDS,
     ) -> scheduling.Scheduler:
-        scheduler = scheduling.Scheduler(
-            engine, max_active=8, max_queued=queued, deadline_seconds=deadline
-        )
+        limits = scheduling.Deadlines(total=deadline, first=first, idle=idle)
+        scheduler = scheduling.Scheduler(engine, scheduling.Room(8, queued), limits)
         made.append((scheduler, engine))
         await scheduler.start(nothing)
         return scheduler
@@ -93,43 +56,12 @@ async def make() -> AsyncIterator[Make]:
 
 
 async def begun(engine: ScriptedEngine) -> None:
-    assert await asyncio.to_thread(engine.running.acquire, timeout=SECONDS)
+    await asyncio.wait_for(engine.running.acquire(), SECONDS)
 
 
-async def test_a_model_that_thinks_is_stopped_at_the_closing_tag_and_goes_on(make: Make) -> None:
-    engine = ScriptedEngine("it is mild</think>", "Rest.", thinks=True)
-    made = await (await make(engine)).answer(question(), BUDGET)
-    assert (made.thinking, made.text, made.thinking_truncated) == ("it is mild", "Rest.", False)
-    assert [(prefix, stop, most) for _, prefix, stop, most in engine.asked] == [
-        ("", "</think>", 8),
-        ("it is mild\n</think>\n\n", None, 16),
-    ]
-    assert (made.prompt_tokens, made.tokens) == (7, 4)
-
-
-async def test_thinking_that_reaches_its_limit_is_closed_and_said(make: Make) -> None:
-    engine = ScriptedEngine("still thinking", "Rest.", thinks=True)
-    made = await (await make(engine)).answer(question(), BUDGET)
-    assert (made.text, made.thinking_truncated) == ("Rest.", True)
-    assert engine.asked[1][1] == "still thinking\n</think>\n\n"
-
-
-async def test_no_thinking_budget_means_that_thinking_is_closed_at_once(make: Make) -> None:
-    engine = ScriptedEngine("Rest.", thinks=True)
-    budget = scheduling.Budget(thinking=0, answer=16, sampling=Sampling())
-    made = await (await make(engine)).answer(question(), budget)
-    assert (made.text, len(engine.asked), engine.asked[0][1]) == ("Rest.", 1, "\n</think>\n\n")
-
-
-async def test_a_model_that_does_not_think_answers_at_once(make: Make) -> None:
-    engine = ScriptedEngine("Rest.")
-    made = await (await make(engine)).answer(question(), BUDGET)
-    assert (made.text, made.thinking, engine.asked) == ("Rest.", "", [("q", "", None, 16)])
-
-
-async def test_thinking_that_the_model_opens_itself_is_no_part_of_the_answer(make: Make) -> None:
-    engine = ScriptedEngine("<think>it is mild</think>\n\nRest.")
-    assert (await (await make(engine)).answer(question(), BUDGET)).text == "Rest."
+def bare(engine: ScriptedEngine) -> scheduling.Scheduler:
+    limits = scheduling.Deadlines(total=1, first=1, idle=1)
+    return scheduling.Scheduler(engine, scheduling.Room(1, 1), limits)
 
 
 async def test_beyond_worker_and_queue_a_request_is_refused_at_once(make: Make) -> None:
@@ -154,7 +86,7 @@ async def test_requests_are_answered_in_their_order(make: Make) -> None:
     await begun(engine)
     engine.gate.set()
     await asyncio.gather(*tasks)
-    assert [content for content, *_ in engine.asked] == list("01234")
+    assert [content(engine, i) for i in range(5)] == list("01234")
 
 
 async def test_verification_goes_ahead_of_the_public_queue(make: Make) -> None:
@@ -167,16 +99,16 @@ async def test_verification_goes_ahead_of_the_public_queue(make: Make) -> None:
     await asyncio.sleep(0)
     engine.gate.set()
     await asyncio.gather(*tasks)
-    assert engine.asked[1][0] == "verify"
+    assert content(engine, 1) == "verify"
 
 
 async def test_a_request_past_its_deadline_ends_and_stops_the_engine(make: Make) -> None:
     engine = ScriptedEngine()
-    scheduler = await make(engine, deadline=0.1)
+    scheduler = await make(engine, first=0.1)
     engine.gate.clear()
     with pytest.raises(scheduling.DeadlineExceeded):
         await scheduler.answer(question(), BUDGET)
-    assert await asyncio.to_thread(engine.cancelled.wait, SECONDS)
+    assert engine.cancelled == 1
     engine.gate.set()
     assert (await scheduler.answer(question(), BUDGET)).text == "Rest."
 
@@ -193,7 +125,7 @@ async def test_a_client_that_leaves_stops_its_generation(make: Make) -> None:
     task = asyncio.create_task(scheduler.answer(question(), BUDGET, is_gone))
     await begun(engine)
     gone = True
-    with pytest.raises(Cancelled):
+    with pytest.raises(scheduling.ClientGone):
         await task
     engine.gate.set()
     assert (await scheduler.answer(question(), BUDGET)).text == "Rest."
@@ -218,7 +150,7 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_back(make: Make) -
 
 async def test_nothing_is_answered_before_the_model_is_ready() -> None:
     engine = ScriptedEngine()
-    scheduler = scheduling.Scheduler(engine, max_active=1, max_queued=1, deadline_seconds=1)
+    scheduler = bare(engine)
     with pytest.raises(scheduling.NotReady):
         await scheduler.answer(question(), BUDGET)
     scheduler.close()
@@ -226,7 +158,7 @@ async def test_nothing_is_answered_before_the_model_is_ready() -> None:
 
 async def test_readiness_comes_after_load_and_warm_up() -> None:
     engine = ScriptedEngine()
-    scheduler = scheduling.Scheduler(engine, max_active=1, max_queued=1, deadline_seconds=1)
+    scheduler = bare(engine)
     states: list[str] = []
 
     async def warm_up() -> None:
@@ -241,7 +173,7 @@ async def test_readiness_comes_after_load_and_warm_up() -> None:
 async def test_a_model_that_does_not_load_fails_the_start() -> None:
     engine = ScriptedEngine()
     engine.fails_with = BadModel("ModelLoadFailed", "x")
-    scheduler = scheduling.Scheduler(engine, max_active=1, max_queued=1, deadline_seconds=1)
+    scheduler = bare(engine)
     with pytest.raises(BadModel):
         await scheduler.start(nothing)
     assert scheduler.state == "failed"
@@ -258,6 +190,71 @@ async def test_a_request_that_fails_frees_its_worker(make: Make) -> None:
     assert (await scheduler.answer(question(), BUDGET)).text == "Rest."
 
 
+async def test_a_first_piece_that_does_not_come_ends_the_request(make: Make) -> None:
+    engine = ScriptedEngine("a b c")
+    scheduler = await make(engine, first=0.05, deadline=9)
+    engine.gate.clear()
+    with pytest.raises(scheduling.DeadlineExceeded):
+        await scheduler.answer(question(), BUDGET)
+    assert scheduler.active == 0
+
+
+async def test_waiting_in_the_queue_counts_for_the_first_piece(make: Make) -> None:
+    engine = ScriptedEngine()
+    scheduler = await make(engine, queued=1, first=0.05, deadline=9)
+    engine.gate.clear()
+    busy = asyncio.create_task(scheduler.answer(question(), BUDGET))
+    await begun(engine)
+    with pytest.raises(scheduling.DeadlineExceeded):
+        await scheduler.answer(question(), BUDGET)
+    with pytest.raises(scheduling.DeadlineExceeded):
+        await busy
+    assert (scheduler.active, scheduler.queued) == (0, 0)
+
+
+async def test_a_stream_that_falls_silent_ends(make: Make) -> None:
+    engine = ScriptedEngine("a b c")
+    scheduler = await make(engine, idle=0.05)
+    with pytest.raises(scheduling.DeadlineExceeded):
+        async with contextlib.aclosing(scheduler.stream(question(), BUDGET)) as items:
+            async for _ in items:
+                engine.silent = True
+    assert engine.cancelled == 1
+
+
+async def test_a_reader_that_leaves_a_stream_stops_its_generation(make: Make) -> None:
+    engine = ScriptedEngine("a b c d e")
+    scheduler = await make(engine)
+    async with contextlib.aclosing(scheduler.stream(question(), BUDGET)) as items:
+        await anext(items)
+        assert (scheduler.active, scheduler.queued) == (1, 0)
+    assert (engine.cancelled, scheduler.active) == (1, 0)
+    assert (await scheduler.answer(question(), BUDGET)).text
+
+
+async def test_a_stream_ends_with_the_whole_answer(make: Make) -> None:
+    scheduler = await make(ScriptedEngine("a b c"))
+    items = [item async for item in scheduler.stream(question(), BUDGET)]
+    last = items.pop()
+    assert isinstance(last, generating.Answer)
+    assert "".join(item.answer for item in items if not isinstance(item, generating.Answer)) == (
+        last.text
+    )
+
+
+async def test_as_many_run_at_once_as_engine_and_limit_allow(make: Make) -> None:
+    engine = ScriptedEngine(max_active=3)
+    scheduler = await make(engine, queued=5)
+    engine.gate.clear()
+    tasks = [asyncio.create_task(scheduler.answer(question(), BUDGET)) for _ in range(5)]
+    for _ in range(3):
+        await begun(engine)
+    assert (scheduler.active, scheduler.queued) == (3, 2)
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert (scheduler.active, scheduler.queued) == (0, 0)
+
+
 @pytest.fixture
 async def stuck(make: Make, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[scheduling.Scheduler]:
     engine = ScriptedEngine()
@@ -265,28 +262,47 @@ async def stuck(make: Make, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[sc
     engine.gate.clear()
     task = asyncio.create_task(scheduler.answer(question(), BUDGET))
     await begun(engine)
-    assert not scheduler.is_stuck()
+    assert not scheduler.is_broken()
     monkeypatch.setattr(scheduling, "STUCK_SECONDS", 0.0)
     yield scheduler
     engine.gate.set()
     await task
 
 
-async def test_a_generation_without_a_step_for_a_minute_is_stuck(
-    stuck: scheduling.Scheduler,
-) -> None:
-    assert stuck.is_stuck()
-
-
-async def test_a_stuck_engine_is_not_ready(stuck: scheduling.Scheduler) -> None:
+async def test_an_engine_whose_step_takes_a_minute_is_broken(stuck: scheduling.Scheduler) -> None:
+    assert stuck.is_broken()
     assert stuck.state != "ready"
+
+
+async def test_twenty_of_the_slowest_steps_seen_may_take_longer_than_a_minute(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ScriptedEngine()
+    engine.pulse.slowest = 1000.0
+    scheduler = await make(engine)
+    engine.gate.clear()
+    task = asyncio.create_task(scheduler.answer(question(), BUDGET))
+    await begun(engine)
+    monkeypatch.setattr(scheduling, "STUCK_SECONDS", 0.0)
+    assert not scheduler.is_broken()
+    engine.gate.set()
+    await task
+
+
+async def test_a_dead_engine_is_broken(make: Make) -> None:
+    engine = ScriptedEngine()
+    scheduler = await make(engine)
+    engine.alive = False
+    assert scheduler.is_broken()
+    with pytest.raises(scheduling.NotReady):
+        await scheduler.answer(question(), BUDGET)
 
 
 async def test_an_engine_that_only_fails_is_not_ready(make: Make) -> None:
     engine = ScriptedEngine()
     scheduler = await make(engine)
     engine.fails_with = RuntimeError("dead")
-    for _ in range(20):
+    for _ in range(scheduling.MAX_FAILURES):
         with pytest.raises(RuntimeError):
             await scheduler.answer(question(), BUDGET)
     assert scheduler.state != "ready"

@@ -1,0 +1,217 @@
+"""One generation: messages to tokens, tokens to thinking and answer, within the limits of each.
+
+Called by `scheduling`, which decides when. Chat template, control words, the split at `</think>`,
+stop words and token limits are here once, whatever the engine.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncGenerator
+
+from chatmodel_runtime import prompts
+from chatmodel_runtime.engines import (
+    Engine,
+    EngineDead,
+    FinishReason,
+    Message,
+    Request,
+    Sampling,
+    Tokenizer,
+)
+from chatmodel_runtime.splitting import OPEN, Delta, Splitter
+
+CLOSING = "\n</think>\n\n"
+
+
+class PromptTooLong(Exception):
+    """Prompt and a single token of answer are more than the model can hold."""
+
+    def __init__(self, tokens: int, most: int) -> None:
+        super().__init__(f"the prompt has {tokens} tokens, the model holds {most}")
+        self.tokens, self.most = tokens, most
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Most tokens of thinking and of the answer, how tokens are chosen, what ends an answer."""
+
+    thinking: int
+    answer: int
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An answer with its thinking apart; `tokens` are those of both."""
+
+    thinking: str
+    text: str
+    prompt_tokens: int
+    tokens: int
+    finish_reason: FinishReason
+    thinking_truncated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """Messages as tokens; the first `shared` are those of the system message."""
+
+    tokens: list[int]
+    shared: int
+    opens_thinking: bool
+
+
+def build_prompt(tokenizer: Tokenizer, messages: list[Message]) -> Prompt:
+    """Return the tokens of the messages, with no control token but the chat format's own."""
+    words = tokenizer.control_words
+    clean = [m | {"content": prompts.neutralise(m["content"], words)} for m in messages]
+    text = tokenizer.render(clean)
+    tokens = tokenizer.encode(text)
+    return Prompt(tokens, _count_shared(tokenizer, clean, tokens), text.rstrip().endswith(OPEN))
+
+
+def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[int]) -> int:
+    """Return how many tokens the system message has at the start of the prompt."""
+    if not messages or messages[0]["role"] != "system":
+        return 0
+    system = tokenizer.encode(tokenizer.render(messages[:1], ask=False))
+    differs = (
+        at for at, pair in enumerate(zip(system, tokens, strict=False)) if len(set(pair)) > 1
+    )
+    return next(differs, min(len(system), len(tokens)))
+
+
+class Generation:
+    """Runs one answer on an engine; iterate over `run`, then read `answer`."""
+
+    def __init__(self, engine: Engine, prompt: Prompt, budget: Budget) -> None:
+        if len(prompt.tokens) >= engine.context_tokens:
+            raise PromptTooLong(len(prompt.tokens), engine.context_tokens)
+        self._engine = engine
+        self._prompt = prompt
+        self._budget = budget
+        self._split = Splitter(opened=prompt.opens_thinking, stop=budget.stop)
+        self._text = _Text(engine.tokenizer)
+        self._made: list[int] = []  # with ours that closed the thinking
+        self._thought = self._answered = 0
+        self._thinking: list[str] = []
+        self._pieces: list[str] = []
+        self._finish: FinishReason | None = None
+        self._truncated = False
+
+    async def run(self) -> AsyncGenerator[Delta]:
+        """Yield what becomes known, step by step. Raises what the engine raises."""
+        if self._split.is_thinking and self._budget.thinking == 0:
+            self._close_thinking()
+        while self._finish is None:
+            async with contextlib.aclosing(self._submit()) as deltas:
+                async for delta in deltas:
+                    yield self._note(delta)
+            if self._finish is None:
+                yield self._note(self._close_thinking())
+        yield self._note(self._split.finish())
+
+    @property
+    def answer(self) -> Answer:
+        """What was generated, once `run` is through."""
+        return Answer(
+            thinking="".join(self._thinking).strip(),
+            text="".join(self._pieces).strip(),
+            prompt_tokens=len(self._prompt.tokens),
+            tokens=self._thought + self._answered,
+            finish_reason=self._finish or "length",
+            thinking_truncated=self._truncated,
+        )
+
+    async def _submit(self) -> AsyncGenerator[Delta]:
+        """Generate from what there is until an end, or until the thinking has to be closed."""
+        tokens = self._prompt.tokens + self._made
+        most = min(self._engine.context_tokens - len(tokens), self._room())
+        if most <= 0:
+            self._finish = "length"
+            return
+        request = Request(tokens, most, self._budget.sampling, self._prompt.shared)
+        async with contextlib.aclosing(self._engine.submit(request)) as steps:
+            async for step in steps:
+                for delta in self._take(step.tokens):
+                    yield delta
+                if self._has_ended(step.finish_reason):
+                    return
+        raise EngineDead("a generation ended without saying why")
+
+    def _has_ended(self, reason: FinishReason | None) -> bool:
+        """Say whether this submission is over; the answer is not, when the model still thinks."""
+        if self._finish is not None or self._is_over_thinking():
+            return True
+        if not self._split.is_thinking:
+            self._finish = reason or ("length" if self._left() == 0 else None)
+        return reason is not None or self._finish is not None
+
+    def _room(self) -> int:
+        """Return how many tokens are left of both budgets."""
+        thinking = self._budget.thinking if self._split.may_think else self._thought
+        return max(0, thinking - self._thought) + self._left()
+
+    def _take(self, tokens: list[int]) -> list[Delta]:
+        """Take a step's tokens, no more at once than the part under way has left."""
+        deltas = []
+        while tokens and self._finish is None and not self._is_over_thinking():
+            thinks = self._split.is_thinking
+            left = self._budget.thinking - self._thought if thinks else self._left()
+            part, tokens = tokens[:left], tokens[left:]
+            self._made += part
+            if thinks:
+                self._thought += len(part)
+            else:
+                self._answered += len(part)
+            deltas.append(self._split.feed(self._text.add(part)))
+            if self._split.is_stopped:
+                self._finish = "stop"
+            elif tokens and not self._split.is_thinking and self._left() == 0:
+                self._finish = "length"
+        return deltas
+
+    def _left(self) -> int:
+        return self._budget.answer - self._answered
+
+    def _is_over_thinking(self) -> bool:
+        return self._split.is_thinking and self._thought >= self._budget.thinking
+
+    def _close_thinking(self) -> Delta:
+        """Write the closing tag for the model, which goes on from there."""
+        self._truncated = self._budget.thinking > 0
+        self._made += self._engine.tokenizer.encode(CLOSING)
+        self._text = _Text(self._engine.tokenizer)
+        return self._split.close_thinking()
+
+    def _note(self, delta: Delta) -> Delta:
+        if delta.thinking:
+            self._thinking.append(delta.thinking)
+        if delta.answer:
+            self._pieces.append(delta.answer)
+        return delta
+
+
+class _Text:
+    """Tokens to text, piece by piece; half a letter waits for its other half.
+
+    A token's text may depend on the one before it (leading spaces), so pieces are decoded with what
+    was given last.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []
+        self._given = 0
+
+    def add(self, tokens: list[int]) -> str:
+        """Return the text that the tokens complete."""
+        self._tokens += tokens
+        before = self._tokenizer.decode(self._tokens[: self._given])
+        text = self._tokenizer.decode(self._tokens)
+        if text.endswith("\ufffd") and len(self._tokens) - self._given < 8:
+            return ""
+        self._tokens = self._tokens[self._given :]
+        self._given = len(self._tokens)
+        return text[len(before) :]
