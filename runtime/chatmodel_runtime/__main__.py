@@ -146,7 +146,8 @@ def download(env: Mapping[str, str]) -> None:
 
 
 def serve(env: Mapping[str, str]) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM; from files alone, whatever a library would like to ask the hub."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
     text = env.get(settings.ENV_CONFIG)
     if text is None:
         config = settings.read_environment(env)

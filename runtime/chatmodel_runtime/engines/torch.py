@@ -6,7 +6,7 @@ importing this module is cheap, and the event loop answers probes while they loa
 
 import asyncio
 import importlib
-import os
+import logging
 import pathlib
 import time
 import uuid
@@ -50,12 +50,13 @@ class TorchEngine:
         ModelLoadFailed also when weights are missing or do not fit the configuration, which the
         library itself only warns of.
         """
-        os.environ["HF_HUB_OFFLINE"] = "1"
         import torch
 
         transformers = _library()
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
+        # It would warn with tokens of prompts.
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
         torch.set_num_threads(self._threads)
         self.tokenizer = HfTokenizer(self._dir)
         model = _load_model(self._dir)
@@ -180,8 +181,9 @@ class TorchEngine:
         return Step(tokens, "length" if is_done else None)
 
     def is_alive(self) -> bool:
-        """Say whether the batching thread runs."""
-        return bool(self._manager.is_running())
+        """Say whether the batching thread runs, and has not failed."""
+        refusal = self._manager.background_thread_status.can_accept_new_requests()
+        return bool(self._manager.is_running()) and refusal is None
 
     def close(self) -> None:
         """Stop the batching thread."""
