@@ -31,7 +31,7 @@ from chatmodel_runtime import (
     triage,
 )
 from chatmodel_runtime.engines import Engine
-from chatmodel_runtime.engines.mock import MockEngine
+from chatmodel_runtime.engines.mock import MockEngine, read_behaviour
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
 from chatmodel_runtime.logs import configure_logs
 from chatmodel_runtime.progress import Progress, Reporter
@@ -161,15 +161,17 @@ def serve(env: Mapping[str, str]) -> None:
         settings.port(env, "MANAGEMENT_PORT", MANAGEMENT_PORT),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, host, ports))
+        runner.run(_serve(config, env, host, ports))
 
 
-async def _serve(config: settings.ServeConfig, host: str, ports: tuple[int, int]) -> None:
+async def _serve(
+    config: settings.ServeConfig, env: Mapping[str, str], host: str, ports: tuple[int, int]
+) -> None:
     api_keys = keys.ApiKeys(config.auth)
     api_keys.check()
     limits = config.limits
     scheduler = scheduling.Scheduler(
-        _choose_engine(config),
+        _choose_engine(config, env),
         scheduling.Room(limits.max_concurrent_requests, limits.max_queued_requests),
         scheduling.Deadlines(
             total=limits.request_deadline_seconds,
@@ -205,9 +207,9 @@ async def _serve(config: settings.ServeConfig, host: str, ports: tuple[int, int]
         await source.close()
 
 
-def _choose_engine(config: settings.ServeConfig) -> Engine:
+def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engine:
     if config.engine == "Mock":
-        return MockEngine()
+        return MockEngine(read_behaviour(env))
     from chatmodel_runtime.engines.torch import TorchEngine
 
     assert config.model_dir is not None

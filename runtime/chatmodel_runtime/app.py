@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatmodel_runtime import keys, patients, scheduling, triage
+from chatmodel_runtime import chat, keys, openai_api, patients, scheduling, triage
 from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse
 from chatmodel_runtime.settings import ServeConfig
 
@@ -50,6 +50,7 @@ def build_app(
 ) -> fastapi.FastAPI:
     """Return the public application."""
     app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None)
+    app.include_router(openai_api.build_router(chat.Chat(config, scheduler)))
     app.add_middleware(RequireKey, api_keys=api_keys)
     app.add_exception_handler(RequestValidationError, _refuse_body)
 

@@ -33,12 +33,13 @@ class PromptTooLong(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Most tokens of thinking and of the answer, how tokens are chosen, what ends an answer."""
+    """Most tokens of thinking, of the answer and of both; sampling; what ends an answer."""
 
     thinking: int
     answer: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
+    total: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Answer:
     text: str
     prompt_tokens: int
     tokens: int
+    thinking_tokens: int
     finish_reason: FinishReason
     thinking_truncated: bool
 
@@ -120,6 +122,7 @@ class Generation:
             text="".join(self._pieces).strip(),
             prompt_tokens=len(self._prompt.tokens),
             tokens=self._thought + self._answered,
+            thinking_tokens=self._thought,
             finish_reason=self._finish or "length",
             thinking_truncated=self._truncated,
         )
@@ -150,15 +153,15 @@ class Generation:
 
     def _room(self) -> int:
         """Return how many tokens are left of both budgets."""
-        thinking = self._budget.thinking if self._split.may_think else self._thought
-        return max(0, thinking - self._thought) + self._left()
+        thinking = self._may_think() if self._split.may_think else 0
+        return min(thinking + self._budget.answer - self._answered, self._total_left())
 
     def _take(self, tokens: list[int]) -> list[Delta]:
         """Take a step's tokens, no more at once than the part under way has left."""
         deltas = []
         while tokens and self._finish is None and not self._is_over_thinking():
             thinks = self._split.is_thinking
-            left = self._budget.thinking - self._thought if thinks else self._left()
+            left = self._may_think() if thinks else self._left()
             part, tokens = tokens[:left], tokens[left:]
             self._made += part
             if thinks:
@@ -172,11 +175,21 @@ class Generation:
                 self._finish = "length"
         return deltas
 
+    def _may_think(self) -> int:
+        """Return how many tokens of thinking are left."""
+        return min(self._budget.thinking - self._thought, self._total_left())
+
     def _left(self) -> int:
-        return self._budget.answer - self._answered
+        """Return how many tokens of the answer are left."""
+        return min(self._budget.answer - self._answered, self._total_left())
+
+    def _total_left(self) -> int:
+        total = self._budget.total
+        limit = self._budget.thinking + self._budget.answer if total is None else total
+        return limit - self._thought - self._answered
 
     def _is_over_thinking(self) -> bool:
-        return self._split.is_thinking and self._thought >= self._budget.thinking
+        return self._split.is_thinking and self._may_think() <= 0
 
     def _close_thinking(self) -> Delta:
         """Write the closing tag for the model, which goes on from there."""

@@ -54,6 +54,9 @@ class Deadlines:
     idle: float
 
 
+AHEAD = Deadlines(total=120, first=120, idle=120)  # for verification, whatever clients may have
+
+
 @dataclasses.dataclass(frozen=True)
 class Room:
     """Requests at once and in the queue."""
@@ -154,11 +157,12 @@ class Scheduler:
         if not ahead and self._waiting >= self._room.queued + self._active:
             raise Overloaded(self._retry_after())
         started = time.monotonic()
+        limits = AHEAD if ahead else self._deadlines
         self._waiting += 1
         try:
             generation = await self._prepare(messages, budget)
-            async with self._turn(ahead=ahead, until=started + self._deadlines.first):
-                deltas = self._timed(generation.run(), started)
+            async with self._turn(ahead=ahead, until=started + limits.first):
+                deltas = self._timed(generation.run(), limits, started)
                 async with contextlib.aclosing(deltas):
                     async for delta in deltas:
                         yield delta
@@ -187,9 +191,10 @@ class Scheduler:
         finally:
             self._slots.give_back()
 
-    async def _timed(self, deltas: AsyncGenerator[Delta], started: float) -> AsyncGenerator[Delta]:
+    async def _timed(
+        self, deltas: AsyncGenerator[Delta], limits: Deadlines, started: float
+    ) -> AsyncGenerator[Delta]:
         """Pass on what comes in time; count what fails."""
-        limits = self._deadlines
         until = started + limits.first
         try:
             async with contextlib.aclosing(deltas):

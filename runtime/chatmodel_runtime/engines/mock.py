@@ -8,10 +8,11 @@ import asyncio
 import dataclasses
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Sequence
-from typing import Literal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Literal, cast, get_args
 
 from chatmodel_runtime.engines import BadOutput, EngineDead, Message, Pulse, Request, Step
+from chatmodel_runtime.errors import ConfigError
 
 Fault = Literal["none", "dies", "hangs", "no number", "empty"]
 _PIECES = re.compile(rb"[\x01-\x03]|[ \n]?[^ \n\x01-\x03]{1,5}|[ \n]")
@@ -25,6 +26,23 @@ class Behaviour:
     step_seconds: float = 0.0
     fault: Fault = "none"
     after: int = 0
+
+
+def read_behaviour(env: Mapping[str, str]) -> Behaviour:
+    """Return what `MOCK_STEP_SECONDS`, `MOCK_FAULT` and `MOCK_FAULT_AFTER` say.
+
+    For trying out what surrounds a model; pods of a ChatModel have none of them. Raises
+    `ConfigError`.
+    """
+    fault = env.get("MOCK_FAULT") or "none"
+    try:
+        seconds = float(env.get("MOCK_STEP_SECONDS") or 0)
+        after = int(env.get("MOCK_FAULT_AFTER") or 0)
+    except ValueError:
+        raise ConfigError("MOCK_STEP_SECONDS and MOCK_FAULT_AFTER are numbers") from None
+    if fault not in get_args(Fault):
+        raise ConfigError(f"MOCK_FAULT={fault} is unknown: use {', '.join(get_args(Fault))}")
+    return Behaviour(seconds, cast(Fault, fault), after)
 
 
 class MockTokenizer:

@@ -53,7 +53,8 @@ def free_ports() -> tuple[int, int]:
 
 def environment(folder: pathlib.Path, **more: str) -> dict[str, str]:
     """Return an environment that holds nothing of the machine's own settings."""
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), **more}
+    own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return {**own, "HOME": str(folder), "TMPDIR": str(folder), **more}
 
 
 def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
