@@ -29,6 +29,7 @@ PATHS = {
     "Service": ("/api/v1", "services"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
     "Secret": ("/api/v1", "secrets"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Event": ("/apis/events.k8s.io/v1", "events"),
 }
 API_VERSIONS = {kind: path.split("/", 2)[2] for kind, (path, _) in PATHS.items()}
