@@ -1,7 +1,9 @@
 """The public application with the mock engine, in the test's own process and loop."""
 
+import asyncio
 import contextlib
 import dataclasses
+import json
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +15,7 @@ from chatmodel_runtime import app as public
 from chatmodel_runtime import keys, patients, scheduling, settings, triage
 from chatmodel_runtime.engines.mock import MockEngine
 
+JSON = {"Content_Type": "application/json"}
 CONFIG = {
     "command": "serve",
     "chatModel": "triage",
@@ -31,6 +34,15 @@ class Reply:
     status: int
     headers: dict[str, str]
     body: bytes
+
+    def json(self) -> Any:
+        """Return what the body says."""
+        return json.loads(self.body)
+
+
+def triage_body(mrn: Any, query: Any, **more: Any) -> bytes:
+    """Return the body of a question."""
+    return json.dumps({"patient_mrn": mrn, "query": query} | more).encode()
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +91,9 @@ async def ask(
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return given.pop() if given else {"type": "http.disconnect"}
+        if not given:
+            await asyncio.Event().wait()  # a client that stays
+        return given.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)
