@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import pydantic
 
-
 # Not only dots: those would be another path.
 Mrn = Annotated[str, pydantic.Field(pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=64)]
 NonEmpty = Annotated[str, pydantic.Field(min_length=1, max_length=8000)]
