@@ -19,7 +19,7 @@ PAGE = ROOT / "docs/incidents.md"
 HEAD = """# Incidents
 
 What went wrong when the service was run for which this project was made, and which test proves
-that it does not come back. I: where its documents and what happened disagreed; D: defects beside that.
+that it does not come back. I: where its documents and what happened disagreed; D: other defects.
 Written by `python tests/support/incident_table.py`; `make check` compares, and looks for each test.
 """
 
