@@ -28,6 +28,7 @@ JSON = {"Content_Type": "application/json"}
 KEYED = JSON | {"X_API_Key": KEY}
 EVERY_STATUS = {200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503}
 CROWD = 24
+Waiting = concurrent.futures.Future[Answer]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -150,26 +151,24 @@ class Story:
         assert reply.status_code == 200
         self.evidence.management.append(reply.content)
 
-    def crowd(self, size: int) -> "contextlib.AbstractContextManager[list[Answer]]":
+    @contextlib.contextmanager
+    def crowd(self, size: int) -> Iterator[list[Waiting]]:
         """Have so many clients wait for the patient API at once; they are let go at the end."""
-        return _crowd(self, size)
-
-
-@contextlib.contextmanager
-def _crowd(story: Story, size: int) -> Iterator[list[Answer]]:
-    story.api.released.clear()
-    story.api.behaviour = "hangs"
-    answers: list[Answer] = []
-    with concurrent.futures.ThreadPoolExecutor(size) as pool:
-        asked = [pool.submit(post, story.url, question()) for _ in range(size)]
-        for _ in range(size):
-            assert story.api.asked.acquire(timeout=20)
-        try:
-            yield answers
-        finally:
-            story.api.behaviour = "answers"
-            story.api.released.set()
-        answers += [story.evidence.add(done.result()) for done in asked]
+        self.api.released.clear()
+        self.api.behaviour = "hangs"
+        while self.api.asked.acquire(blocking=False):
+            """Forget what was asked before."""
+        with concurrent.futures.ThreadPoolExecutor(size) as pool:
+            asked = [pool.submit(post, self.url, question()) for _ in range(size)]
+            for _ in range(size):
+                assert self.api.asked.acquire(timeout=20)
+            try:
+                yield asked
+            finally:
+                self.api.behaviour = "answers"
+                self.api.released.set()
+            for done in asked:
+                self.evidence.add(done.result())
 
 
 def answer_and_refuse(story: Story) -> None:
@@ -224,25 +223,25 @@ def leave_and_wait(story: Story) -> None:
             data = json.dumps(question()).encode()
             whole = head("POST", "/triage", Content_Length=str(len(data)), **KEYED) + data
             connection.sendall(whole[:cut])
-    with story.crowd(1) as late:
-        time.sleep(1.2)  # the time-out of the lookup is what is waited for
-    assert [answer.status for answer in late] == [503]
+    with story.crowd(1) as (late,):
+        assert late.result(20).status == 503, "the API had its time"
     for _ in range(20):
-        with story.crowd(CROWD) as answers:
+        with story.crowd(CROWD) as asked:
             """All are let go at once."""
-        if 429 in {answer.status for answer in answers}:
+        if 429 in {done.result().status for done in asked}:
             return
     raise AssertionError("never more at once than there is room for")
 
 
 def end(story: Story, process: "subprocess.Popen[bytes]") -> None:
     """Send SIGTERM while clients wait, and ask on while the server drains."""
-    with story.crowd(6) as answers:
+    with story.crowd(6) as asked:
         process.send_signal(signal.SIGTERM)
         while httpx2.get(f"{story.management}/readyz").status_code == 200:
             time.sleep(0.01)
         story.send(head("GET", f"/{MRN}", X_API_Key=KEY), times=5)
-    assert {answer.status for answer in answers} <= {200, 429}
+    # 503: on a busy machine the lookup's one second may be over first.
+    assert {done.result().status for done in asked} <= {200, 429, 503}
     assert process.wait(30) == 0
 
 

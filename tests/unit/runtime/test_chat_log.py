@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -159,9 +158,8 @@ async def test_at_the_end_an_api_that_hangs_is_not_waited_for(api: Api) -> None:
     log = chat_log.ChatLog(api.url)
     for number in range(9):
         log.offer(entry(number))
-    started = time.monotonic()
     await log.close(0.2)
-    assert time.monotonic() - started < chat_log.TIMEOUT_SECONDS
+    assert not api.gate.is_set()
     assert log.dropped == {"full": 0, "failed": 0, "shutdown": 9}
 
 

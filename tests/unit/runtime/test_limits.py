@@ -87,7 +87,7 @@ def test_a_conversation_may_have_a_mebibyte_and_no_byte_more(runtime: Runtime) -
     assert_refused(post(runtime.public, padded(1024 * 1024 + 1), path="/v1/nowhere"), 413)
 
 
-@pytest.mark.parametrize("size", [64 * 1024 + 1, 9 * 1024 * 1024, None])
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 5 * 1024 * 1024, None])
 def test_a_body_without_a_length_is_counted_as_it_comes(runtime: Runtime, size: int | None) -> None:
     """None: one that never ends."""
     pieces = itertools.repeat(chunk(b" " * 32768))
