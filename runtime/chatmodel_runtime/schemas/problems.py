@@ -94,6 +94,10 @@ TRIAGE: Responses = {
 CHAT: Responses = {
     **KEY,
     **BODY,
+    200: {
+        "description": "A completion, or with `stream` its chunks",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    },
     400: {"model": OpenAIProblem | Problem, "description": "Nested too deeply, or too long"},
     422: {"model": OpenAIProblem, "description": "The body does not fit"},
     429: {"model": OpenAIProblem, "description": "The queue is full; see Retry-After"},

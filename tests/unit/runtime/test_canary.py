@@ -60,7 +60,8 @@ class Server:
         self.folder = folder / "watched"
         self.folder.mkdir()
         where = str(self.folder)
-        base = {"PATH": os.environ["PATH"], "HOME": where, "TMPDIR": where}
+        own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        base = {**own, "HOME": where, "TMPDIR": where}
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *command], env=base | env, cwd=where, stdout=out, stderr=err
@@ -255,6 +256,7 @@ def test_no_outcome_leaves_a_trace(tmp_path: pathlib.Path, pod_config: dict[str,
         context = {"source": "Http", "url": api.url}
         config = json.dumps(pod_config | {"limits": limits, "patientContext": context})
         env = {"CHATMODEL_CONFIG": config, "LOG_LEVEL": "DEBUG", "PYTHONASYNCIODEBUG": "1"}
+        env["MOCK_STEP_SECONDS"] = "0.005"  # so that answers can be in each other's way
         command = ("-X", "dev", "-m", "chatmodel_runtime", "serve")
         with serving(tmp_path, *command, **ports, **env) as server:
             server.wait_for(f"{management}/readyz")

@@ -8,6 +8,7 @@ import httpx2
 import hypothesis
 import pytest
 import schemathesis
+from schemathesis import checks
 
 CASES = 150  # of each operation and kind
 NEVER = {500, 502, 504}
@@ -59,7 +60,9 @@ def ask_for(operation: Any, mode: schemathesis.GenerationMode) -> collections.Co
     )
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        statuses[case.call_and_validate().status_code] += 1
+        # Which statuses refuse is asserted below; the check knows no 413 and 415.
+        response = case.call_and_validate(excluded_checks=[checks.negative_data_rejection])
+        statuses[response.status_code] += 1
 
     ask()
     return statuses
