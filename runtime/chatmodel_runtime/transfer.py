@@ -24,7 +24,6 @@ TRIES_IN_A_ROW, PATIENCE_SECONDS = 5, 300.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 REDIRECTS = 5
-CHUNK = 1024 * 1024
 # Slower than this a transfer counts as cut, and its time as lost.
 SLOW_SECONDS, SLOW_BYTES = 60.0, 64 * 1024
 PART = ".part"
@@ -149,7 +148,8 @@ class Downloader:
         began, at_begin = time.monotonic(), 0
         try:
             at = os.fstat(descriptor).st_size
-            for block in response.iter_raw(CHUNK):
+            # NB: not in pieces of one size: what is waiting to be one is lost with a cut.
+            for block in response.iter_raw():
                 block = block[: order.stop - at]
                 _check_ours(descriptor, order.part)
                 _write(descriptor, block, at)
