@@ -225,7 +225,8 @@ def check(folder: pathlib.Path) -> int:
 
 
 def _check(folder: pathlib.Path) -> int:
-    if not (folder / MANIFEST).exists():
+    there = _plain_files(folder)
+    if MANIFEST not in there:
         raise BadModel("IntegrityError", "the manifest is gone")
     if (folder / COMPLETE).read_bytes() != hash_file(folder / MANIFEST).encode():
         raise BadModel("IntegrityError", "the manifest was changed after staging")
@@ -234,14 +235,18 @@ def _check(folder: pathlib.Path) -> int:
         sizes = {name: (int(entry["size"]), entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadModel("IntegrityError", "the manifest is none") from None
-    there = {path.name for path in folder.iterdir()} - {MANIFEST, COMPLETE}
-    if there != set(sizes):
-        odd = ", ".join(ascii(name) for name in sorted(there ^ set(sizes))[:5])
+    if there - {MANIFEST, COMPLETE} != set(sizes):
+        odd = ", ".join(ascii(n) for n in sorted(there ^ {MANIFEST, COMPLETE, *sizes})[:5])
         raise BadModel("IntegrityError", f"files differ from the manifest: {odd}")
     for name, (size, digest) in sizes.items():
-        seen = (folder / name).lstat()
-        if not stat.S_ISREG(seen.st_mode):
-            raise BadModel("IntegrityError", f"{name} is no file any more")
-        if seen.st_size != size or hash_file(folder / name) != digest:
+        if (folder / name).stat().st_size != size or hash_file(folder / name) != digest:
             raise BadModel("IntegrityError", f"{name} was changed after staging")
     return sum(size for size, _ in sizes.values())
+
+
+def _plain_files(folder: pathlib.Path) -> set[str]:
+    """Return the names in a folder that holds plain files alone: no links, no folders."""
+    for path in folder.iterdir():
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise BadModel("IntegrityError", f"{path.name!a} is no plain file")
+    return {path.name for path in folder.iterdir()}
