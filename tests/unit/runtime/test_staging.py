@@ -173,6 +173,17 @@ def test_progress_counts_bytes_and_knows_the_total(mirror: Mirror, tmp_path: pat
     assert (seen["phase"], seen["etaSeconds"], seen["commit"]) == ("finishing", 0, COMMIT)
 
 
+def test_what_an_earlier_try_left_says_nothing_of_the_speed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "model.safetensors.part").write_bytes(bytes(900))
+    progress = Progress(COMMIT)
+    progress.begin(1000, 900, tmp_path)
+    seen = progress.read()
+    assert (seen["doneBytes"], seen["bytesPerSecond"], seen["etaSeconds"]) == (900, 0, None)
+    (tmp_path / "model.safetensors.part").write_bytes(bytes(950))
+    seen = progress.read()
+    assert seen["doneBytes"] == 950 and seen["bytesPerSecond"] > 0 and seen["etaSeconds"] > 0
+
+
 def stage_as_process(mirror: Mirror, root: pathlib.Path) -> subprocess.Popen[bytes]:
     code = (
         "import pathlib, sys\n"
