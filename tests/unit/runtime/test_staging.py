@@ -181,7 +181,8 @@ def test_what_an_earlier_try_left_says_nothing_of_the_speed(tmp_path: pathlib.Pa
     assert (seen["doneBytes"], seen["bytesPerSecond"], seen["etaSeconds"]) == (900, 0, None)
     (tmp_path / "model.safetensors.part").write_bytes(bytes(950))
     seen = progress.read()
-    assert seen["doneBytes"] == 950 and seen["bytesPerSecond"] > 0 and seen["etaSeconds"] > 0
+    assert seen["doneBytes"] == 950 and seen["bytesPerSecond"] > 0
+    assert seen["etaSeconds"] is not None
 
 
 def stage_as_process(mirror: Mirror, root: pathlib.Path) -> subprocess.Popen[bytes]:

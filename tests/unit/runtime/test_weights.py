@@ -191,3 +191,16 @@ def test_what_the_library_itself_writes_is_taken(tmp_path: pathlib.Path) -> None
     body = save({kind: numpy.ones((3, 5), kind) for kind in kinds}, {"commit": COMMIT})
     assert library
     check(tmp_path, "model.safetensors", body)
+
+
+def test_an_ir_that_the_library_itself_writes_is_taken(tmp_path: pathlib.Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    numpy = pytest.importorskip("numpy")
+    from openvino import opset13
+
+    put_in = opset13.parameter([1, 4], numpy.float32)
+    constant = opset13.constant(numpy.ones((4, 4), numpy.float32))
+    model = openvino.Model([opset13.matmul(put_in, constant, False, False)], [put_in], "m")
+    openvino.save_model(model, tmp_path / "openvino_model.xml")
+    assert (tmp_path / "openvino_model.bin").stat().st_size > 0
+    weights.check(tmp_path / "openvino_model.xml", "openvino_model.xml")
