@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import select
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from chatmodel_runtime import model_manager
 from chatmodel_runtime.errors import Failure
 
 EVENTS, KILLS = 500, 200
+DAMAGES = ("flip", "flip", "cut", "cut", "more", "gone", "link")
+COUNTED = ("kill", "cut", "short", "flip", "flip on the disk", "cut on the disk")
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
 INDEX = json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()
 MODELS: dict[str, dict[str, bytes]] = {
@@ -35,7 +38,6 @@ MODELS: dict[str, dict[str, bytes]] = {
     "demo/gguf": {"tiny.gguf": gguf(300_000)},
 }
 PATH = {"_name_or_path": "/home/author"}  # what is dropped makes a file differ from the hub's
-Damage = tuple[str, pathlib.Path]
 
 
 class Mirror(Protocol):
@@ -93,19 +95,28 @@ class Chaos:
 
     def play(self) -> None:
         """Damage, disturb and kill one run; see what it left."""
-        if self.rng.random() < 0.4:
+        if self.rng.random() < 0.6:
             self.damage()
         self.mirror.fail(*self.faults())
+        self.mirror.server.requests.clear()
         ended = self.run()
         assert ended.status in (0, -9), f"ended with {ended.status}"
         self.counts["kill"] += ended.status == -9
         for fault in self.mirror.server.faults:
-            if fault["kind"] != "hang":  # there for a kill
-                self.counts[fault["kind"]] += not fault["times"]
+            self.counts[fault["kind"]] += self.took_effect(fault)
         self.check(ended.status)
         if ended.status == 0 and self.rng.random() < 0.7:
             shutil.rmtree(self.root)
             self.is_harmed = False
+
+    def took_effect(self, fault: dict[str, Any]) -> bool:
+        """Say whether wrong or missing bytes were among those that were asked for."""
+        asked = self.mirror.asked(fault["match"])
+        if fault["kind"] not in COUNTED or not asked:
+            return False
+        begin = int((re.findall(r"=(\d+)-", asked[0]["range"]) or ["0"])[0])
+        at, size = fault[fault["kind"]], len(MODELS[self.model_id][fault["match"][1:]])
+        return begin <= at if fault["kind"] == "flip" else begin + at < size
 
     def run(self) -> stager.Ended:
         kind = self.rng.choice(["none", "file", "file", "file", "call", "outside"])
@@ -147,7 +158,7 @@ class Chaos:
             return
         path = self.rng.choice(sorted(there))
         is_ready = (self.final / "COMPLETE").exists()
-        body, kind = path.read_bytes(), self.rng.choice(["flip", "cut", "more", "gone", "link"])
+        body, kind = path.read_bytes(), self.rng.choice(DAMAGES)
         at = self.rng.randrange(len(body)) if body else 0
         path.unlink()
         if kind == "flip" and body:
@@ -192,7 +203,7 @@ def test_whatever_happens_while_staging_no_bad_file_is_loaded(
     rounds = 0
     try:
         chaos.learn()
-        while chaos.counts.total() < EVENTS or chaos.counts["kill"] < KILLS:
+        while sum(chaos.counts[kind] for kind in COUNTED) < EVENTS or chaos.counts["kill"] < KILLS:
             rounds += 1
             if rounds % 8 == 1:
                 chaos.model_id = chaos.rng.choice(sorted(MODELS))
