@@ -151,9 +151,11 @@ class OneModelHub:
         found = (hub.RemoteFile(name, len(text), None) for name, text in self.files.items())
         return hub.Listing(COMMIT, tuple(found))
 
-    def fetch(self, model_id: str, commit: str, name: str, folder: pathlib.Path) -> pathlib.Path:
-        path = folder / name
-        path.write_text(self.files[name])
+    def fetch(
+        self, model_id: str, commit: str, file: hub.RemoteFile, folder: pathlib.Path
+    ) -> pathlib.Path:
+        path = folder / file.name
+        path.write_text(self.files[file.name])
         return path
 
 
