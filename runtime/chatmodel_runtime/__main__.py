@@ -22,6 +22,7 @@ from chatmodel_runtime import (
     hub,
     keys,
     management,
+    metrics,
     model_manager,
     patients,
     pruning,
@@ -177,6 +178,9 @@ async def _serve(
             total=limits.request_deadline_seconds,
             first=limits.first_token_deadline_seconds,
             idle=limits.idle_deadline_seconds,
+        ),
+        metrics.Metrics(
+            metrics.Identity(config.mode, config.engine, config.model_id or "mock", config.revision)
         ),
     )
     source = _choose_patients(config)

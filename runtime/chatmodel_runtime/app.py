@@ -5,22 +5,31 @@ does not fit is refused without repeating it.
 """
 
 import logging
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import fastapi
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatmodel_runtime import chat, keys, openai_api, patients, scheduling, triage
+from chatmodel_runtime import (
+    chat,
+    keys,
+    measuring,
+    openai_api,
+    patients,
+    request_log,
+    scheduling,
+    triage,
+)
 from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse
 from chatmodel_runtime.settings import ServeConfig
 
 logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
+JSON = "application/json"
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
@@ -50,8 +59,8 @@ def build_app(
 ) -> fastapi.FastAPI:
     """Return the public application."""
     app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None)
-    app.include_router(openai_api.build_router(chat.Chat(config, scheduler)))
     app.add_middleware(RequireKey, api_keys=api_keys)
+    app.add_middleware(measuring.CountRequests, metrics=scheduler.metrics)  # sees the others' too
     app.add_exception_handler(RequestValidationError, _refuse_body)
 
     @app.get("/")
@@ -79,37 +88,40 @@ def build_app(
     async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
         return await _ask(story, body, request.is_disconnected)
 
+    app.include_router(openai_api.build_router(chat.Chat(config, scheduler)))
     return app
 
 
 async def _ask(
     story: triage.Triage, body: TriageRequest, is_gone: Callable[[], Awaitable[bool]]
-) -> TriageResponse | JSONResponse:
-    trace_id, started = new_trace_id(), time.perf_counter()
-    outcome: TriageResponse | JSONResponse
+) -> Response:
+    entry = request_log.Entry("/triage")
+    outcome: Response
     try:
-        outcome = await story.answer(body, trace_id, is_gone)
+        made = await story.answer(body, entry.trace_id, is_gone, entry.note)
+        # As bytes: the framework would check and copy every field once more.
+        outcome = Response(made.model_dump_json(), media_type=JSON)
     except patients.PatientNotFound:
         detail = {
             "error": "Patient not found",
-            "trace_id": trace_id,
+            "trace_id": entry.trace_id,
             "patient_mrn": body.patient_mrn,
         }
         outcome = JSONResponse({"detail": detail}, status_code=404)
     except patients.PatientSourceDown:
-        outcome = _problem(503, "Error fetching patient data", trace_id)
+        outcome = _problem(503, "Error fetching patient data", entry.trace_id)
     except scheduling.NotReady:
-        outcome = _problem(503, "Model is loading", trace_id)
+        outcome = _problem(503, "Model is loading", entry.trace_id)
     except scheduling.Overloaded as error:
-        outcome = _problem(429, "Too many requests", trace_id)
+        outcome = _problem(429, "Too many requests", entry.trace_id)
         outcome.headers["Retry-After"] = str(error.retry_after)
+    except scheduling.ClientGone:
+        outcome = _problem(openai_api.GONE, "The client has left", entry.trace_id)
     except Exception as error:  # whatever an engine raises, the client reads one sentence
-        logger.error("answer failed", extra={"trace_id": trace_id, "kind": type(error).__name__})
-        outcome = _problem(500, "Error generating response", trace_id)
-    status = outcome.status_code if isinstance(outcome, JSONResponse) else 200
-    seconds = round(time.perf_counter() - started, 3)
-    extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
-    logger.info("request completed", extra=extra)
+        kind = type(error).__name__
+        logger.error("answer failed", extra={"trace_id": entry.trace_id, "kind": kind})
+        outcome = _problem(500, "Error generating response", entry.trace_id)
+    entry.write(outcome.status_code)
     return outcome
 
 

@@ -115,13 +115,23 @@ class Generation:
         yield self._note(self._split.finish())
 
     @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self._prompt.tokens)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are so far, thinking included."""
+        return self._thought + self._answered
+
+    @property
     def answer(self) -> Answer:
         """What was generated, once `run` is through."""
         return Answer(
             thinking="".join(self._thinking).strip(),
             text="".join(self._pieces).strip(),
-            prompt_tokens=len(self._prompt.tokens),
-            tokens=self._thought + self._answered,
+            prompt_tokens=self.prompt_tokens,
+            tokens=self.tokens,
             thinking_tokens=self._thought,
             finish_reason=self._finish or "length",
             thinking_truncated=self._truncated,

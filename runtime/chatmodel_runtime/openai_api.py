@@ -5,7 +5,6 @@ Called by `app`. Errors have OpenAI's shape, are generic and carry a request id.
 
 import contextlib
 import logging
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -16,11 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 
-from chatmodel_runtime import chat, generating, scheduling
+from chatmodel_runtime import chat, generating, request_log, scheduling
 from chatmodel_runtime.schemas.openai import ChatRequest
 
 logger = logging.getLogger(__name__)
 Body = dict[str, Any]
+PREFIX = "/v1"
 GONE = 499  # what proxies write down when a client has left
 
 
@@ -44,7 +44,7 @@ class _Route(APIRoute):
 
 def build_router(story: chat.Chat) -> fastapi.APIRouter:
     """Return the routes under `/v1`."""
-    router = fastapi.APIRouter(prefix="/v1", route_class=_Route)
+    router = fastapi.APIRouter(prefix=PREFIX, route_class=_Route)
 
     @router.get("/models")
     async def list_models() -> Body:
@@ -52,18 +52,16 @@ def build_router(story: chat.Chat) -> fastapi.APIRouter:
 
     @router.post("/chat/completions", response_model=None)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
-        trace_id, started = str(uuid.uuid4()), time.perf_counter()
+        entry = request_log.Entry(f"{PREFIX}/chat/completions")
         try:
             if body.stream:
-                events = await _begin(story.stream(body))
-                return StreamingResponse(
-                    _write(events, trace_id, started), media_type="text/event-stream"
-                )
-            answer = await story.complete(body, request.is_disconnected)
+                events = await _begin(story.stream(body, entry.note))
+                return StreamingResponse(_write(events, entry), media_type="text/event-stream")
+            answer = await story.complete(body, request.is_disconnected, entry.note)
             response = Response(pydantic_core.to_json(answer), media_type="application/json")
         except Exception as error:  # whatever an engine raises, the client reads one sentence
-            response = _refuse(error, trace_id)
-        _log(trace_id, response.status_code, started)
+            response = _refuse(error, entry.trace_id)
+        entry.write(response.status_code)
         return response
 
     return router
@@ -82,9 +80,7 @@ async def _begin(events: AsyncGenerator[Body]) -> AsyncGenerator[Body]:
     return all_of_them()
 
 
-async def _write(
-    events: AsyncGenerator[Body], trace_id: str, started: float
-) -> AsyncIterator[bytes]:
+async def _write(events: AsyncGenerator[Body], entry: request_log.Entry) -> AsyncIterator[bytes]:
     """Yield server-sent events; what goes wrong on the way is the last one but the end's."""
     status = GONE
     try:
@@ -93,12 +89,12 @@ async def _write(
                 yield b"data: " + pydantic_core.to_json(event) + b"\n\n"
             status = 200
         except Exception as error:
-            status, problem, _ = _describe(error, trace_id)
+            status, problem, _ = _describe(error, entry.trace_id)
             yield b"data: " + pydantic_core.to_json(problem) + b"\n\n"
         yield b"data: [DONE]\n\n"
     finally:
         await events.aclose()
-        _log(trace_id, status, started)
+        entry.write(status)
 
 
 def _refuse(error: Exception, trace_id: str) -> JSONResponse:
@@ -142,9 +138,3 @@ def _problem(
 ) -> Body:
     error = {"message": message, "type": kind, "param": param, "code": code}
     return {"error": error, "trace_id": trace_id or str(uuid.uuid4())}
-
-
-def _log(trace_id: str, status: int, started: float) -> None:
-    seconds = round(time.perf_counter() - started, 3)
-    extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
-    logger.info("chat completion ended", extra=extra)
