@@ -78,6 +78,8 @@ def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[in
     if not messages or messages[0]["role"] != "system":
         return 0
     system = tokenizer.encode(tokenizer.render(messages[:1], ask=False))
+    if tokens[: len(system)] == system:
+        return len(system)
     differs = (
         at for at, pair in enumerate(zip(system, tokens, strict=False)) if len(set(pair)) > 1
     )
@@ -106,10 +108,15 @@ class Generation:
         """Yield what becomes known, step by step. Raises what the engine raises."""
         if self._split.is_thinking and self._budget.thinking == 0:
             self._close_thinking()
-        while self._finish is None:
-            async with contextlib.aclosing(self._submit()) as deltas:
-                async for delta in deltas:
-                    yield self._note(delta)
+        while self._finish is None and (request := self._next_request()) is not None:
+            async with contextlib.aclosing(self._engine.submit(request)) as steps:
+                async for step in steps:
+                    for delta in self._take(step.tokens):
+                        yield self._note(delta)
+                    if self._has_ended(step.finish_reason):
+                        break
+                else:
+                    raise EngineDead("a generation ended without saying why")
             if self._finish is None:
                 yield self._note(self._close_thinking())
         yield self._note(self._split.finish())
@@ -137,21 +144,14 @@ class Generation:
             thinking_truncated=self._truncated,
         )
 
-    async def _submit(self) -> AsyncGenerator[Delta]:
-        """Generate from what there is until an end, or until the thinking has to be closed."""
+    def _next_request(self) -> Request | None:
+        """Return what to generate from, up to an end or until the thinking has to be closed."""
         tokens = self._prompt.tokens + self._made
         most = min(self._engine.context_tokens - len(tokens), self._room())
         if most <= 0:
             self._finish = "length"
-            return
-        request = Request(tokens, most, self._budget.sampling, self._prompt.shared)
-        async with contextlib.aclosing(self._engine.submit(request)) as steps:
-            async for step in steps:
-                for delta in self._take(step.tokens):
-                    yield delta
-                if self._has_ended(step.finish_reason):
-                    return
-        raise EngineDead("a generation ended without saying why")
+            return None
+        return Request(tokens, most, self._budget.sampling, self._prompt.shared)
 
     def _has_ended(self, reason: FinishReason | None) -> bool:
         """Say whether this submission is over; the answer is not, when the model still thinks."""

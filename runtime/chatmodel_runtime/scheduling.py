@@ -168,14 +168,18 @@ class Scheduler:
         try:
             generation = await self._prepare(messages, budget)
             watch = self.metrics.begin()
-            with _judged(watch):
-                async with self._turn(ahead=ahead, until=started + limits.first):
-                    watch.start()
-                    deltas = self._timed(generation.run(), limits, started)
-                    async with contextlib.aclosing(deltas):
-                        async for delta in deltas:
+            with self._judged(watch):
+                await self._take_turn(ahead=ahead, until=started + limits.first)
+                watch.start()
+                try:
+                    async with contextlib.aclosing(generation.run()) as deltas:
+                        until = started + limits.first
+                        while (delta := await _in_time(deltas, until)) is not None:
                             watch.note(generation.prompt_tokens, generation.tokens)
                             yield delta
+                            until = min(started + limits.total, time.monotonic() + limits.idle)
+                finally:
+                    self._slots.give_back()
                 self._succeed(time.monotonic() - started)
                 answer = generation.answer
                 watch.end(answer.finish_reason)
@@ -204,38 +208,29 @@ class Scheduler:
             self.metrics.count_refusal("prompt_too_long")
             raise
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, *, ahead: bool, until: float) -> AsyncGenerator[None]:
+    async def _take_turn(self, *, ahead: bool, until: float) -> None:
+        if self._slots.take_free():
+            return
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._slots.take(ahead=ahead)
         except TimeoutError:
             raise DeadlineExceeded from None
+
+    @contextlib.contextmanager
+    def _judged(self, watch: Watch) -> Iterator[None]:
+        """Count how a generation ended that did not come to its own end, and what failed."""
         try:
             yield
-        finally:
-            self._slots.give_back()
-
-    async def _timed(
-        self, deltas: AsyncGenerator[Delta], limits: Deadlines, started: float
-    ) -> AsyncGenerator[Delta]:
-        """Pass on what comes in time; count what fails."""
-        until = started + limits.first
-        try:
-            async with contextlib.aclosing(deltas):
-                while True:
-                    async with asyncio.timeout(until - time.monotonic()):
-                        delta = await anext(deltas, None)
-                    if delta is None:
-                        return
-                    yield delta
-                    until = min(started + limits.total, time.monotonic() + limits.idle)
-        except TimeoutError:
-            raise DeadlineExceeded from None
         except (GeneratorExit, asyncio.CancelledError):
+            watch.end("cancelled")
+            raise
+        except DeadlineExceeded:
+            watch.end("deadline")
             raise
         except Exception:
             self._failures += 1
+            watch.end("failed")
             raise
 
     def _succeed(self, seconds: float) -> None:
@@ -248,6 +243,15 @@ class Scheduler:
     def close(self) -> None:
         """Let go of the engine."""
         self.engine.close()
+
+
+async def _in_time(deltas: AsyncGenerator[Delta], until: float) -> Delta | None:
+    """Return the next one, or None after the last. Raises `DeadlineExceeded`."""
+    try:
+        async with asyncio.timeout(until - time.monotonic()):
+            return await anext(deltas, None)
+    except TimeoutError:
+        raise DeadlineExceeded from None
 
 
 async def _unless_gone(work: Awaitable[Answer], is_gone: IsGone) -> Answer:
@@ -278,19 +282,3 @@ async def _watch(is_gone: IsGone, patience: asyncio.Timeout) -> None:
     while not await is_gone():  # noqa: ASYNC110 - the client's leaving is no event, it is asked for
         await asyncio.sleep(ASK_SECONDS)
     patience.reschedule(asyncio.get_running_loop().time())
-
-
-@contextlib.contextmanager
-def _judged(watch: Watch) -> Iterator[None]:
-    """Say how the generation ended when it does not come to its own end."""
-    try:
-        yield
-    except (GeneratorExit, asyncio.CancelledError):
-        watch.end("cancelled")
-        raise
-    except DeadlineExceeded:
-        watch.end("deadline")
-        raise
-    except Exception:
-        watch.end("failed")
-        raise

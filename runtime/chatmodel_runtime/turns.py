@@ -15,19 +15,26 @@ class Slots:
         self.taken = 0
         self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
 
+    def take_free(self) -> bool:
+        """Take a slot if one is free; there is none while somebody waits."""
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        self.taken += 1
+        return True
+
     async def take(self, *, ahead: bool) -> None:
         """Wait for a slot."""
-        if self._free <= 0:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            (self._queue.appendleft if ahead else self._queue.append)(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._hand_on()  # its turn had come in the same moment
-                raise
-        else:
-            self._free -= 1
+        if self.take_free():
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._queue.appendleft if ahead else self._queue.append)(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._hand_on()  # its turn had come in the same moment
+            raise
         self.taken += 1
 
     def give_back(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import hashlib
 import re
+import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, cast, get_args
 
@@ -55,14 +56,15 @@ class MockTokenizer:
         return "".join(f"\x01{m['role']}\x02{m['content']}\x03" for m in messages)
 
     def encode(self, text: str) -> list[int]:
-        """Return the pieces as numbers; a leading one keeps zero bytes."""
-        pieces = _PIECES.findall(text.encode(errors="replace"))
-        return [int.from_bytes(b"\x01" + piece) for piece in pieces]
+        """Return the pieces as numbers, filled up with zero bytes; a zero of the text is 0xff."""
+        data = text.encode(errors="replace").replace(b"\0", b"\xff")
+        pieces = [piece.ljust(8, b"\0") for piece in _PIECES.findall(data)]
+        return list(struct.unpack(f">{len(pieces)}Q", b"".join(pieces)))
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of the pieces."""
-        pieces = (token.to_bytes((token.bit_length() + 7) // 8)[1:] for token in tokens)
-        return b"".join(pieces).decode(errors="replace")
+        data = struct.pack(f">{len(tokens)}Q", *tokens)
+        return data.replace(b"\0", b"").replace(b"\xff", b"\0").decode(errors="replace")
 
 
 class MockEngine:
