@@ -29,6 +29,7 @@ from chatmodel_runtime import (
     scheduling,
     server,
     settings,
+    tracing,
     triage,
 )
 from chatmodel_runtime.engines import Engine
@@ -149,6 +150,7 @@ def download(env: Mapping[str, str]) -> None:
 def serve(env: Mapping[str, str]) -> None:
     """Serve until SIGTERM; from files alone, whatever a library would like to ask the hub."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update({name: text for name, text in env.items() if name.startswith("OTEL_")})
     text = env.get(settings.ENV_CONFIG)
     if text is None:
         config = settings.read_environment(env)
@@ -178,6 +180,7 @@ async def _serve(
             total=limits.request_deadline_seconds,
             first=limits.first_token_deadline_seconds,
             idle=limits.idle_deadline_seconds,
+            step=limits.stuck_step_seconds,
         ),
         metrics.Metrics(
             metrics.Identity(config.mode, config.engine, config.model_id or "mock", config.revision)
@@ -186,7 +189,9 @@ async def _serve(
     source = _choose_patients(config)
     verifier = management.Verifier(config, scheduler)
     servers = server.Servers(limits.drain_seconds)
-    public = app.build_app(config, scheduler, triage.Triage(config, source, scheduler), api_keys)
+    traced = tracing.choose(env, config.chat_model)
+    story = triage.Triage(config, source, scheduler)
+    public = app.build_app(config, scheduler, story, api_keys, traced.telemetry)
     age = limits.max_connection_age_seconds
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
@@ -209,6 +214,7 @@ async def _serve(
     finally:
         scheduler.close()
         await source.close()
+        traced.close()
 
 
 def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engine:

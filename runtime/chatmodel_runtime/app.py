@@ -12,6 +12,7 @@ from typing import Any
 import fastapi
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatmodel_runtime import (
@@ -22,6 +23,7 @@ from chatmodel_runtime import (
     patients,
     request_log,
     scheduling,
+    tracing,
     triage,
 )
 from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse
@@ -56,9 +58,10 @@ def build_app(
     scheduler: scheduling.Scheduler,
     story: triage.Triage,
     api_keys: keys.ApiKeys,
+    telemetry: TelemetryConfig = tracing.OFF,
 ) -> fastapi.FastAPI:
     """Return the public application."""
-    app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None)
+    app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None, telemetry=telemetry)
     app.add_middleware(RequireKey, api_keys=api_keys)
     app.add_middleware(measuring.CountRequests, metrics=scheduler.metrics)  # sees the others' too
     app.add_exception_handler(RequestValidationError, _refuse_body)

@@ -12,7 +12,7 @@ from typing import Any
 import fastapi
 from fastapi.responses import JSONResponse, Response
 
-from chatmodel_runtime import generating, metrics, prompts, scheduling
+from chatmodel_runtime import generating, metrics, prompts, scheduling, tracing
 from chatmodel_runtime.engines import Sampling
 from chatmodel_runtime.settings import ServeConfig
 
@@ -64,7 +64,7 @@ def build_serve_app(
     scheduler: scheduling.Scheduler, verifier: Verifier, is_draining: Callable[[], bool]
 ) -> fastapi.FastAPI:
     """Return the management application of `serve`."""
-    app = fastapi.FastAPI(openapi_url=None)
+    app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/livez")
     async def livez() -> JSONResponse:
@@ -93,7 +93,7 @@ def build_serve_app(
 
 def build_progress_app(read: Callable[[], dict[str, Any]]) -> fastapi.FastAPI:
     """Return the management application of `stage`: how far the download is."""
-    app = fastapi.FastAPI(openapi_url=None)
+    app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/progress")
     async def progress() -> dict[str, Any]:

@@ -47,11 +47,15 @@ class ClientGone(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Deadlines:
-    """Seconds from the request to its end and to its first piece, and between two pieces."""
+    """Seconds from the request to its end and to its first piece, and between two pieces.
+
+    A step of the engine that takes longer than `step` is taken for stuck.
+    """
 
     total: float
     first: float
     idle: float
+    step: float = STUCK_SECONDS
 
 
 AHEAD = Deadlines(total=120, first=120, idle=120)  # for verification, whatever clients may have
@@ -114,7 +118,7 @@ class Scheduler:
         """Say whether the engine is dead, or one step takes so long that only a restart helps."""
         if self._state != "ready":
             return False
-        limit = max(STUCK_SECONDS, STUCK_STEPS * self._slowest)
+        limit = max(self._deadlines.step, STUCK_STEPS * self._slowest)
         return not self.engine.is_alive() or self.engine.pulse.seconds() > limit
 
     @property

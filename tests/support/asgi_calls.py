@@ -7,9 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import fastapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Scope
 
-from chatmodel_runtime import app, keys, management, metrics, patients, scheduling, settings, triage
+from chatmodel_runtime import (
+    app,
+    keys,
+    management,
+    metrics,
+    patients,
+    scheduling,
+    settings,
+    tracing,
+    triage,
+)
 from chatmodel_runtime.engines import Engine
 from chatmodel_runtime.engines.mock import MockEngine
 
@@ -50,7 +61,11 @@ class Inside:
 
 @contextlib.asynccontextmanager
 async def serving(
-    engine: Engine | None = None, *, room: tuple[int, int] = (8, 32), **config: Any
+    engine: Engine | None = None,
+    *,
+    room: tuple[int, int] = (8, 32),
+    telemetry: TelemetryConfig = tracing.OFF,
+    **config: Any,
 ) -> AsyncIterator[Inside]:
     """Yield a runtime whose engine is ready; room is for so many at once and in the queue."""
     found = settings.ServeConfig.model_validate(CONFIG | config)
@@ -76,7 +91,7 @@ async def serving(
     verifier = management.Verifier(found, scheduler)
     try:
         yield Inside(
-            app.build_app(found, scheduler, story, keys.ApiKeys(found.auth)),
+            app.build_app(found, scheduler, story, keys.ApiKeys(found.auth), telemetry),
             management.build_serve_app(scheduler, verifier, lambda: False),
             scheduler,
         )
