@@ -53,6 +53,28 @@ class RequireKey:
         await self._app(scope, receive, send)
 
 
+class RefuseOverload:
+    """Refuse at once, before the body is read, what the queue has no room for.
+
+    Reading, checking and looking up first would let a flood keep the event loop from the probes.
+    """
+
+    def __init__(self, app: ASGIApp, scheduler: scheduling.Scheduler) -> None:
+        self._app = app
+        self._scheduler = scheduler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 429 as the route words it."""
+        refuse = REFUSALS.get(scope["path"]) if scope["type"] == "http" else None
+        if refuse is None or not self._scheduler.is_full():
+            await self._app(scope, receive, send)
+            return
+        entry = request_log.Entry(scope["path"])
+        refusal = refuse(self._scheduler.refuse(), entry.trace_id)
+        entry.write(refusal.status_code)
+        await refusal(scope, receive, send)
+
+
 def build_app(
     config: ServeConfig,
     scheduler: scheduling.Scheduler,
@@ -62,7 +84,8 @@ def build_app(
 ) -> fastapi.FastAPI:
     """Return the public application."""
     app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None, telemetry=telemetry)
-    app.add_middleware(RequireKey, api_keys=api_keys)
+    app.add_middleware(RefuseOverload, scheduler=scheduler)
+    app.add_middleware(RequireKey, api_keys=api_keys)  # asked before
     app.add_middleware(measuring.CountRequests, metrics=scheduler.metrics)  # sees the others' too
     app.add_exception_handler(RequestValidationError, _refuse_body)
 
@@ -116,8 +139,7 @@ async def _ask(
     except scheduling.NotReady:
         outcome = _problem(503, "Model is loading", entry.trace_id)
     except scheduling.Overloaded as error:
-        outcome = _problem(429, "Too many requests", entry.trace_id)
-        outcome.headers["Retry-After"] = str(error.retry_after)
+        outcome = _refuse_overload(error, entry.trace_id)
     except scheduling.ClientGone:
         outcome = _problem(openai_api.GONE, "The client has left", entry.trace_id)
     except Exception as error:  # whatever an engine raises, the client reads one sentence
@@ -126,6 +148,13 @@ async def _ask(
         outcome = _problem(500, "Error generating response", entry.trace_id)
     entry.write(outcome.status_code)
     return outcome
+
+
+def _refuse_overload(error: Exception, trace_id: str) -> JSONResponse:
+    assert isinstance(error, scheduling.Overloaded)
+    refusal = _problem(429, "Too many requests", trace_id)
+    refusal.headers["Retry-After"] = str(error.retry_after)
+    return refusal
 
 
 async def _refuse_body(request: fastapi.Request, error: Exception) -> JSONResponse:
@@ -140,6 +169,13 @@ async def _refuse_body(request: fastapi.Request, error: Exception) -> JSONRespon
 
 def _problem(status: int, error: str, trace_id: str) -> JSONResponse:
     return JSONResponse({"detail": {"error": error, "trace_id": trace_id}}, status_code=status)
+
+
+# The routes that generate, and how each words a refusal.
+REFUSALS: dict[str, Callable[[Exception, str], JSONResponse]] = {
+    "/triage": _refuse_overload,
+    openai_api.CHAT: openai_api.refuse,
+}
 
 
 def new_trace_id() -> str:

@@ -6,6 +6,7 @@ stop words and token limits are here once, whatever the engine.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncGenerator
 
 from chatmodel_runtime import prompts
@@ -77,13 +78,24 @@ def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[in
     """Return how many tokens the system message has at the start of the prompt."""
     if not messages or messages[0]["role"] != "system":
         return 0
-    system = tokenizer.encode(tokenizer.render(messages[:1], ask=False))
+    is_ours = messages[0]["content"] == prompts.SYSTEM
+    system = _encode_ours(tokenizer) if is_ours else _encode_system(tokenizer, messages[0])
     if tokens[: len(system)] == system:
         return len(system)
     differs = (
         at for at, pair in enumerate(zip(system, tokens, strict=False)) if len(set(pair)) > 1
     )
     return next(differs, min(len(system), len(tokens)))
+
+
+def _encode_system(tokenizer: Tokenizer, message: Message) -> list[int]:
+    return tokenizer.encode(tokenizer.render([message], ask=False))
+
+
+@functools.lru_cache(maxsize=1)
+def _encode_ours(tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of our own system message; a client's is kept nowhere."""
+    return _encode_system(tokenizer, {"role": "system", "content": prompts.SYSTEM})
 
 
 class Generation:
@@ -119,7 +131,9 @@ class Generation:
                     raise EngineDead("a generation ended without saying why")
             if self._finish is None:
                 yield self._note(self._close_thinking())
-        yield self._note(self._split.finish())
+        rest = self._note(self._split.finish())
+        if rest.thinking or rest.answer:
+            yield rest
 
     @property
     def prompt_tokens(self) -> int:

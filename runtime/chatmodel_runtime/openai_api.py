@@ -21,6 +21,7 @@ from chatmodel_runtime.schemas.openai import ChatRequest
 logger = logging.getLogger(__name__)
 Body = dict[str, Any]
 PREFIX = "/v1"
+CHAT = f"{PREFIX}/chat/completions"
 GONE = 499  # what proxies write down when a client has left
 
 
@@ -52,7 +53,7 @@ def build_router(story: chat.Chat) -> fastapi.APIRouter:
 
     @router.post("/chat/completions", response_model=None)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
-        entry = request_log.Entry(f"{PREFIX}/chat/completions")
+        entry = request_log.Entry(CHAT)
         try:
             if body.stream:
                 events = await _begin(story.stream(body, entry.note))
@@ -60,7 +61,7 @@ def build_router(story: chat.Chat) -> fastapi.APIRouter:
             answer = await story.complete(body, request.is_disconnected, entry.note)
             response = Response(pydantic_core.to_json(answer), media_type="application/json")
         except Exception as error:  # whatever an engine raises, the client reads one sentence
-            response = _refuse(error, entry.trace_id)
+            response = refuse(error, entry.trace_id)
         entry.write(response.status_code)
         return response
 
@@ -97,7 +98,8 @@ async def _write(events: AsyncGenerator[Body], entry: request_log.Entry) -> Asyn
         entry.write(status)
 
 
-def _refuse(error: Exception, trace_id: str) -> JSONResponse:
+def refuse(error: Exception, trace_id: str) -> JSONResponse:
+    """Return the answer that tells an error."""
     status, problem, headers = _describe(error, trace_id)
     return JSONResponse(problem, status, headers)
 

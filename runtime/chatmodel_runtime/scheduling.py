@@ -192,13 +192,20 @@ class Scheduler:
             self._waiting -= 1
 
     def _let_in(self) -> None:
-        """Count who comes to no purpose, and raise `NotReady` or `Overloaded`."""
         if self.state != "ready":
             self.metrics.count_refusal("not_ready")
             raise NotReady(self._state)
-        if self._waiting >= self._room.queued + self._active:
-            self.metrics.count_refusal("queue_full")
-            raise Overloaded(self._retry_after())
+        if self.is_full():
+            raise self.refuse()
+
+    def is_full(self) -> bool:
+        """Say whether there is no room for one more request, not even in the queue."""
+        return self._state == "ready" and self._waiting >= self._room.queued + self._active
+
+    def refuse(self) -> Overloaded:
+        """Count a request for which there is no room, and return what says so."""
+        self.metrics.count_refusal("queue_full")
+        return Overloaded(self._retry_after())
 
     async def _prepare(self, messages: list[Message], budget: Budget) -> generating.Generation:
         tokenizer = self.engine.tokenizer

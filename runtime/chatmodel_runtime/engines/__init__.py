@@ -53,7 +53,9 @@ class Step:
 
 
 class Tokenizer(Protocol):
-    """Text to tokens and back, as the model's own files have it."""
+    """Text to tokens and back, as the model's own files have it; known by its identity."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def control_words(self) -> Sequence[str]:
