@@ -146,10 +146,13 @@ async def _measure_livez(folder: pathlib.Path, seconds: float) -> bool:
     clients = 4 * sum(ROOM.values())
     change = {"auth": {"mode": "None"}, "limits": ROOM}
     with _runtime(folder, change, MOCK_STEP_SECONDS=STEP_SECONDS) as server:
-        calm = await http_load.probe(server.management, "/livez", 0.01, 1)
-        flood = asyncio.ensure_future(http_load.load(server.port, ASK, clients, 3 * seconds))
+        calm = await _probe(server, 1)
+        flood = asyncio.ensure_future(http_load.load(server.port, ASK, clients, 4 * seconds))
         await asyncio.sleep(WARM_UP_SECONDS)
-        probed = await http_load.probe(server.management, "/livez", 0.01, 3 * seconds - 1)
+        before = (_busy(), meters.cpu_seconds(server.pid), time.process_time(), time.monotonic())
+        probed = await _probe(server, 4 * seconds - 1)
+        own = meters.cpu_seconds(server.pid) - before[1] + time.process_time() - before[2]
+        others = max(0.0, _busy() - before[0] - own) / (time.monotonic() - before[3])
         seen = await flood
     for word, what in (("calm", calm), (f"{clients} clients for {clients // 4} places", probed)):
         p50, p99 = (_percentile(what.seconds, n) * 1000 for n in (50, 99))
@@ -157,10 +160,20 @@ async def _measure_livez(folder: pathlib.Path, seconds: float) -> bool:
             f"\n/livez, {word}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most"
             f" {max(what.seconds) * 1000:.1f} ms of {len(what.seconds)}; {dict(what.statuses)}"
         )
-    print(f"Answers meanwhile by status: {dict(seen.statuses)}")
+    print(f"Answers meanwhile by status: {dict(seen.statuses)}; others' CPUs {others:.2f}")
     is_met = _percentile(probed.seconds, 99) <= GOAL_LIVEZ_SECONDS and set(probed.statuses) == {200}
     print(f"Goal: p99 at most 100 ms at four times overload: {'met' if is_met else 'NOT met'}")
     return is_met
+
+
+async def _probe(server: Server, seconds: float) -> http_load.Seen:
+    """Ask `/livez` again and again, three at a time: the last percent needs many."""
+    made = [http_load.probe(server.management, "/livez", 0.01, seconds) for _ in range(3)]
+    seen = http_load.Seen()
+    for one in await asyncio.gather(*made):
+        seen.statuses += one.statuses
+        seen.seconds += one.seconds
+    return seen
 
 
 def _percentile(values: list[float], percent: int) -> float:
