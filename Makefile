@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	$(BIN)/pip install -q --disable-pip-version-check $(addprefix --find-links ,$(WHEELS)) \
-	  $(if $(WHEELS),"torch==2.13.0+cpu",) -e '.[operator,runtime,torch,test]'
+	  $(if $(WHEELS),"torch==2.13.0+cpu",) -e '.[operator,runtime,otel,torch,test]'
 	touch $@
 
 .PHONY: install
@@ -60,9 +60,10 @@ deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
 
 .PHONY: generate check test test-unit test-contract test-golden schedules seeded-bugs test-control-plane test-fake-nodes test-node
-generate: install ## write CRDs, docs/reasons.md, the generated pages of docs/ and deploy/install.yaml anew
+generate: install ## write CRDs, docs/reasons.md, docs/metrics.md, the generated pages of docs/ and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
 	$(BIN)/python -m chatmodel_operator.api.reasons_page
+	$(BIN)/python -m chatmodel_runtime.metrics_page
 	$(BIN)/python deploy/build.py
 	$(BIN)/python tests/support/fault_table.py
 	$(BIN)/python tests/support/incident_table.py
@@ -74,6 +75,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m chatmodel_operator.api.crds --check
 	$(BIN)/python -m chatmodel_operator.api.reasons_page --check
+	$(BIN)/python -m chatmodel_runtime.metrics_page --check
 	$(BIN)/python deploy/build.py --check
 	$(BIN)/python tests/support/fault_table.py --check
 	$(BIN)/python tests/support/incident_table.py --check
@@ -105,7 +107,7 @@ download-model: install ## fetch the model of .env or the environment into MODEL
 run: install ## run the runtime without a cluster, on 127.0.0.1:8002
 	$(BIN)/python -m chatmodel_runtime serve
 
-.PHONY: bench-operator bench-idle bench-rollouts
+.PHONY: bench-operator bench-idle bench-rollouts bench-triage
 BENCH_UP = $(DEVCLUSTER) up --control-plane-only --fake-nodes 4 --kwok-stages tests/support/kwok-stages.yaml
 bench-operator: install ## this operator, a bare script and controller-runtime: N=1000 ROUNDS=3, about an hour
 	$(BENCH_UP)
@@ -116,3 +118,5 @@ bench-idle: install ## what idle ChatModels cost, and what a restart writes: N=1
 	$(DEVCLUSTER) run -- $(BIN)/python bench/idle.py $(if $(N),--count $(N),) $(if $(SECONDS),--seconds $(SECONDS),)
 bench-rollouts: install cluster-up images load deploy ## real models under traffic: rollouts, refusals, crashes, swaps
 	$(ENV) $(BIN)/python bench/rollouts.py $(ROLLOUTS)
+bench-triage: install ## /triage with mock against a bare FastAPI route, /livez under overload: TRIAGE="--rounds 3"
+	$(BIN)/python bench/runtime_http.py $(TRIAGE)

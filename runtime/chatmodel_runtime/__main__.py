@@ -23,12 +23,14 @@ from chatmodel_runtime import (
     hub,
     keys,
     management,
+    metrics,
     model_manager,
     patients,
     pruning,
     scheduling,
     server,
     settings,
+    tracing,
     triage,
 )
 from chatmodel_runtime.engines import Engine
@@ -150,6 +152,7 @@ def download(env: Mapping[str, str]) -> None:
 def serve(env: Mapping[str, str]) -> None:
     """Serve until SIGTERM; from files alone, whatever a library would like to ask the hub."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update({name: text for name, text in env.items() if name.startswith("OTEL_")})
     text = env.get(settings.ENV_CONFIG)
     if text is None:
         config = settings.read_environment(env)
@@ -179,12 +182,17 @@ async def _serve(
             total=limits.request_deadline_seconds,
             first=limits.first_token_deadline_seconds,
             idle=limits.idle_deadline_seconds,
+            step=limits.stuck_step_seconds,
+        ),
+        metrics.Metrics(
+            metrics.Identity(config.mode, config.engine, config.model_id or "mock", config.revision)
         ),
     )
     verifier = management.Verifier(config, scheduler)
     servers = server.Servers(limits.drain_seconds)
     story = triage.Triage(config, _choose_patients(config), scheduler, _choose_chat_log(config))
-    public = app.build_app(config, scheduler, story, api_keys)
+    traced = tracing.choose(env, config.chat_model)
+    public = app.build_app(config, scheduler, story, api_keys, traced.telemetry)
     age = limits.max_connection_age_seconds
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
@@ -207,6 +215,7 @@ async def _serve(
     finally:
         scheduler.close()
         await story.close()
+        traced.close()
 
 
 def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engine:

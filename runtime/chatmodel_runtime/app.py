@@ -5,26 +5,28 @@ does not fit is refused without repeating it.
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import fastapi
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatmodel_runtime import (
     browsers,
     chat,
+    gates,
     keys,
     limits,
+    measuring,
     openai_api,
-    outcomes,
     patients,
     refusals,
+    request_log,
     scheduling,
+    tracing,
     triage,
 )
 from chatmodel_runtime.schemas import problems
@@ -33,30 +35,9 @@ from chatmodel_runtime.settings import ServeConfig
 
 logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
-OPEN_PATHS = frozenset({"/health", "/ready"})
-KEY_HEADERS = (b"authorization", b"x-api-key")
+JSON = "application/json"
 # Faults whose words would repeat a name or a value of the body.
 REPEATING = frozenset({"extra_forbidden", "union_tag_invalid"})
-
-
-class RequireKey:
-    """Refuse everything but the probes without a valid key."""
-
-    def __init__(self, app: ASGIApp, api_keys: keys.ApiKeys) -> None:
-        self._app = app
-        self._keys = api_keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            given = {
-                k.decode(): v.decode("latin-1") for k, v in scope["headers"] if k in KEY_HEADERS
-            }
-            if not self._keys.allows(given):
-                refusal = refusals.refuse(401, "API key missing or wrong")
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def build_app(
@@ -64,6 +45,7 @@ def build_app(
     scheduler: scheduling.Scheduler,
     story: triage.Triage,
     api_keys: keys.ApiKeys,
+    telemetry: TelemetryConfig = tracing.OFF,
 ) -> fastapi.FastAPI:
     """Return the public application."""
     app = fastapi.FastAPI(
@@ -72,19 +54,22 @@ def build_app(
         openapi_url="/openapi.json" if config.development else None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        telemetry=telemetry,
     )
     openai_api.add_routes(app, chat.Chat(config, scheduler))
     # The last one added is asked first.
     app.add_middleware(limits.LimitBody, seconds=config.limits.body_seconds)
-    app.add_middleware(RequireKey, api_keys=api_keys)
+    app.add_middleware(gates.RefuseOverload, scheduler=scheduler)
+    app.add_middleware(gates.RequireKey, api_keys=api_keys)
     if config.allowed_origins:
         app.add_middleware(browsers.AllowOrigins, origins=config.allowed_origins)
+    app.add_middleware(measuring.CountRequests, metrics=scheduler.metrics)
     app.add_exception_handler(RequestValidationError, _refuse_body)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_exception_handler(Exception, _refuse_for_ourselves)
     _add_descriptions(app, config, scheduler)
 
-    @app.post("/triage", response_model=TriageResponse, responses=problems.TRIAGE)
+    @app.post(gates.TRIAGE, response_model=TriageResponse, responses=problems.TRIAGE)
     async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
         return await _ask(story, body, request.is_disconnected)
 
@@ -120,25 +105,23 @@ def _add_descriptions(
 
 async def _ask(
     story: triage.Triage, body: TriageRequest, is_gone: Callable[[], Awaitable[bool]]
-) -> TriageResponse | JSONResponse:
-    trace_id, started = refusals.new_trace_id(), time.perf_counter()
-    outcome: TriageResponse | JSONResponse
+) -> Response:
+    entry = request_log.Entry(gates.TRIAGE)
+    outcome: Response
     try:
-        outcome = await story.answer(body, trace_id, is_gone)
+        made = await story.answer(body, entry.trace_id, is_gone, entry.note)
+        # As bytes: the framework would check and copy every field once more.
+        outcome = Response(made.model_dump_json(), media_type=JSON)
     except patients.PatientNotFound:
         detail = {
             "error": "Patient not found",
-            "trace_id": trace_id,
+            "trace_id": entry.trace_id,
             "patient_mrn": body.patient_mrn,
         }
         outcome = JSONResponse({"detail": detail}, status_code=404)
     except Exception as error:  # whatever an engine raises, the client reads one sentence
-        found = outcomes.describe(error, trace_id)
-        outcome = refusals.build(found.status, found.sentence, trace_id, found.headers)
-    status = outcome.status_code if isinstance(outcome, JSONResponse) else 200
-    seconds = round(time.perf_counter() - started, 3)
-    extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
-    logger.info("request completed", extra=extra)
+        outcome = gates.refuse_triage(error, entry.trace_id)
+    entry.write(outcome.status_code)
     return outcome
 
 

@@ -5,7 +5,7 @@ Called by `openai_api`. Logs nothing; what was asked and answered is in no error
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from chatmodel_runtime import generating, scheduling
@@ -15,6 +15,7 @@ from chatmodel_runtime.schemas.openai import ChatMessage, ChatRequest
 from chatmodel_runtime.settings import ServeConfig
 
 Body = dict[str, Any]
+Note = Callable[[Answer], None]  # is told what was generated
 
 
 class Chat:
@@ -40,11 +41,12 @@ class Chat:
         ]
         return {"object": "list", "data": data}
 
-    async def complete(self, request: ChatRequest, is_gone: scheduling.IsGone) -> Body:
+    async def complete(self, request: ChatRequest, is_gone: scheduling.IsGone, note: Note) -> Body:
         """Return the whole answer. Raises what `scheduling` raises."""
         answer = await self._scheduler.answer(
             read_messages(request), self._budget(request), is_gone
         )
+        note(answer)
         message = {
             "role": "assistant",
             "content": answer.text,
@@ -60,7 +62,7 @@ class Chat:
         head = self._head("chat.completion")
         return head | {"choices": [choice], "usage": _usage(answer)}
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Body]:
+    async def stream(self, request: ChatRequest, note: Note) -> AsyncGenerator[Body]:
         """Yield the events of an answer; the first comes once the request is accepted.
 
         Raises what `scheduling` raises, before the first event or after it.
@@ -74,6 +76,7 @@ class Chat:
                 yield head | _choice({"role": "assistant", "content": ""})
                 is_first = False
             if isinstance(item, Answer):
+                note(item)
                 yield head | _choice({}, item.finish_reason)
                 if options is not None and options.include_usage:
                     yield head | {"choices": [], "usage": _usage(item)}

@@ -6,6 +6,7 @@ stop words and token limits are here once, whatever the engine.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncGenerator
 
 from chatmodel_runtime import prompts
@@ -77,11 +78,24 @@ def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[in
     """Return how many tokens the system message has at the start of the prompt."""
     if not messages or messages[0]["role"] != "system":
         return 0
-    system = tokenizer.encode(tokenizer.render(messages[:1], ask=False))
+    is_ours = messages[0]["content"] == prompts.SYSTEM
+    system = _encode_ours(tokenizer) if is_ours else _encode_system(tokenizer, messages[0])
+    if tokens[: len(system)] == system:
+        return len(system)
     differs = (
         at for at, pair in enumerate(zip(system, tokens, strict=False)) if len(set(pair)) > 1
     )
     return next(differs, min(len(system), len(tokens)))
+
+
+def _encode_system(tokenizer: Tokenizer, message: Message) -> list[int]:
+    return tokenizer.encode(tokenizer.render([message], ask=False))
+
+
+@functools.lru_cache(maxsize=1)
+def _encode_ours(tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of our own system message; a client's is kept nowhere."""
+    return _encode_system(tokenizer, {"role": "system", "content": prompts.SYSTEM})
 
 
 class Generation:
@@ -106,13 +120,30 @@ class Generation:
         """Yield what becomes known, step by step. Raises what the engine raises."""
         if self._split.is_thinking and self._budget.thinking == 0:
             self._close_thinking()
-        while self._finish is None:
-            async with contextlib.aclosing(self._submit()) as deltas:
-                async for delta in deltas:
-                    yield self._note(delta)
+        while self._finish is None and (request := self._next_request()) is not None:
+            async with contextlib.aclosing(self._engine.submit(request)) as steps:
+                async for step in steps:
+                    for delta in self._take(step.tokens):
+                        yield self._note(delta)
+                    if self._has_ended(step.finish_reason):
+                        break
+                else:
+                    raise EngineDead("a generation ended without saying why")
             if self._finish is None:
                 yield self._note(self._close_thinking())
-        yield self._note(self._split.finish())
+        rest = self._note(self._split.finish())
+        if rest.thinking or rest.answer:
+            yield rest
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self._prompt.tokens)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are so far, thinking included."""
+        return self._thought + self._answered
 
     @property
     def answer(self) -> Answer:
@@ -120,28 +151,21 @@ class Generation:
         return Answer(
             thinking="".join(self._thinking).strip(),
             text="".join(self._pieces).strip(),
-            prompt_tokens=len(self._prompt.tokens),
-            tokens=self._thought + self._answered,
+            prompt_tokens=self.prompt_tokens,
+            tokens=self.tokens,
             thinking_tokens=self._thought,
             finish_reason=self._finish or "length",
             thinking_truncated=self._truncated,
         )
 
-    async def _submit(self) -> AsyncGenerator[Delta]:
-        """Generate from what there is until an end, or until the thinking has to be closed."""
+    def _next_request(self) -> Request | None:
+        """Return what to generate from, up to an end or until the thinking has to be closed."""
         tokens = self._prompt.tokens + self._made
         most = min(self._engine.context_tokens - len(tokens), self._room())
         if most <= 0:
             self._finish = "length"
-            return
-        request = Request(tokens, most, self._budget.sampling, self._prompt.shared)
-        async with contextlib.aclosing(self._engine.submit(request)) as steps:
-            async for step in steps:
-                for delta in self._take(step.tokens):
-                    yield delta
-                if self._has_ended(step.finish_reason):
-                    return
-        raise EngineDead("a generation ended without saying why")
+            return None
+        return Request(tokens, most, self._budget.sampling, self._prompt.shared)
 
     def _has_ended(self, reason: FinishReason | None) -> bool:
         """Say whether this submission is over; the answer is not, when the model still thinks."""

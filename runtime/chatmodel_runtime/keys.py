@@ -5,11 +5,15 @@ Called by `app`. Keys are kept as hashes and compared in constant time.
 
 import hashlib
 import hmac
+import os
 import pathlib
+import stat
 from collections.abc import Mapping
 
 from chatmodel_runtime.errors import TryAgain
 from chatmodel_runtime.settings import Auth
+
+Mark = tuple[int, int, int]
 
 
 class ApiKeys:
@@ -17,7 +21,7 @@ class ApiKeys:
 
     def __init__(self, auth: Auth) -> None:
         self._path: pathlib.Path | None = auth.keys_dir if auth.mode == "ApiKey" else None
-        self._seen: object = None
+        self._seen: tuple[tuple[str, Mark], ...] = ()
         self._digests: tuple[bytes, ...] = ()
 
     def check(self) -> None:
@@ -36,23 +40,36 @@ class ApiKeys:
         return bool(given) and any(found)
 
     def _read(self) -> tuple[bytes, ...]:
-        files = self._files()
-        seen = tuple((path, _mark(path)) for path in files)
+        seen = self._look()
         if seen != self._seen:
-            lines = [line.strip() for path in files for line in path.read_bytes().splitlines()]
+            texts = [pathlib.Path(path).read_bytes() for path, _ in seen]
+            lines = [line.strip() for text in texts for line in text.splitlines()]
             self._digests = tuple(hashlib.sha256(line).digest() for line in lines if line)
             self._seen = seen
         return self._digests
 
-    def _files(self) -> list[pathlib.Path]:
+    def _look(self) -> tuple[tuple[str, Mark], ...]:
+        """Return the files and their marks: for each request, so by few system calls."""
         assert self._path is not None
-        if self._path.is_file():
-            return [self._path]
-        # A mounted Secret has hidden folders that hold the versions its files point into.
-        return sorted(p for p in self._path.glob("[!.]*") if p.is_file())
+        where = os.fspath(self._path)
+        try:
+            # A mounted Secret has hidden folders that hold the versions its files point into.
+            names = sorted(name for name in os.listdir(where) if not name.startswith("."))
+        except NotADirectoryError:
+            marked = [(where, _mark(where))]
+        except FileNotFoundError:
+            marked = []
+        else:
+            marked = [(path, _mark(path)) for path in (f"{where}/{name}" for name in names)]
+        return tuple((path, mark) for path, mark in marked if mark is not None)
 
 
-def _mark(path: pathlib.Path) -> tuple[int, int, int]:
+def _mark(path: str) -> Mark | None:
     """Return what is another once a file was replaced, even within one tick of its clock."""
-    found = path.stat()
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:  # it went, or points to what is not there
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -14,6 +14,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+_ENCODER = json.JSONEncoder(default=str)
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}|(?i:bearer|basic) [A-Za-z0-9._~+/=-]{8,}")
 
 
@@ -38,7 +39,14 @@ class JsonFormatter(logging.Formatter):
             if trace is not None:
                 code = trace.tb_frame.f_code
                 body["at"] = f"{code.co_filename}:{trace.tb_lineno}"
-        return _TOKEN.sub("[token]", json.dumps(body, default=str))
+        line = _ENCODER.encode(body)
+        return _TOKEN.sub("[token]", line) if _may_hold_token(line) else line
+
+
+def _may_hold_token(line: str) -> bool:
+    """Say whether a closer look is worth its time: most lines hold no such word."""
+    lower = line.lower()
+    return "hf_" in line or "bearer " in lower or "basic " in lower
 
 
 def configure_logs() -> None:
@@ -48,6 +56,8 @@ def configure_logs() -> None:
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
+    # Neither is in our lines, and each costs a system call or a look-up a line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     set_level("INFO")

@@ -1,4 +1,4 @@
-"""The management port: liveness, readiness, verification, progress. In no Service.
+"""The management port: liveness, readiness, verification, progress, metrics. In no Service.
 
 `/verify` takes no input: it asks the loaded model a fixed question through the same prompt, engine
 and splitter as real requests, and says who answered.
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import fastapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
-from chatmodel_runtime import generating, prompts, scheduling
+from chatmodel_runtime import generating, metrics, prompts, scheduling, tracing
 from chatmodel_runtime.engines import Sampling
 from chatmodel_runtime.settings import ServeConfig
 
@@ -64,7 +64,7 @@ def build_serve_app(
     scheduler: scheduling.Scheduler, verifier: Verifier, is_draining: Callable[[], bool]
 ) -> fastapi.FastAPI:
     """Return the management application of `serve`."""
-    app = fastapi.FastAPI(openapi_url=None)
+    app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/livez")
     async def livez() -> JSONResponse:
@@ -75,6 +75,10 @@ def build_serve_app(
     async def readyz() -> JSONResponse:
         state = "draining" if is_draining() else scheduler.state
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+    @app.get("/metrics")
+    async def expose() -> Response:
+        return Response(scheduler.metrics.expose(), media_type=metrics.CONTENT_TYPE)
 
     @app.post("/verify")
     async def verify() -> JSONResponse:
@@ -89,7 +93,7 @@ def build_serve_app(
 
 def build_progress_app(read: Callable[[], dict[str, Any]]) -> fastapi.FastAPI:
     """Return the management application of `stage`: how far the download is."""
-    app = fastapi.FastAPI(openapi_url=None)
+    app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/progress")
     async def progress() -> dict[str, Any]:

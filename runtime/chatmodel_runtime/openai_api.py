@@ -5,7 +5,6 @@ Called by `app`. Errors have OpenAI's shape, are generic and carry a request id.
 
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -13,16 +12,15 @@ import fastapi
 import pydantic_core
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from chatmodel_runtime import chat, generating, outcomes, refusals
+from chatmodel_runtime import chat, generating, outcomes, refusals, request_log
 from chatmodel_runtime.schemas import problems
 from chatmodel_runtime.schemas.openai import ChatRequest
 
 logger = logging.getLogger(__name__)
 Body = dict[str, Any]
 KINDS = {400: "invalid_request_error", 429: "rate_limit_error"}
-
-
 PREFIX = "/v1/"
+CHAT = "/v1/chat/completions"
 
 
 def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
@@ -32,20 +30,18 @@ def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
     async def list_models() -> Body:
         return story.list_models()
 
-    @app.post("/v1/chat/completions", response_model=None, responses=problems.CHAT)
+    @app.post(CHAT, response_model=None, responses=problems.CHAT)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
-        trace_id, started = refusals.new_trace_id(), time.perf_counter()
+        entry = request_log.Entry(CHAT)
         try:
             if body.stream:
-                events = await _begin(story.stream(body))
-                return StreamingResponse(
-                    _write(events, trace_id, started), media_type="text/event-stream"
-                )
-            answer = await story.complete(body, request.is_disconnected)
+                events = await _begin(story.stream(body, entry.note))
+                return StreamingResponse(_write(events, entry), media_type="text/event-stream")
+            answer = await story.complete(body, request.is_disconnected, entry.note)
             response = Response(pydantic_core.to_json(answer), media_type="application/json")
         except Exception as error:  # whatever an engine raises, the client reads one sentence
-            response = _refuse(error, trace_id)
-        _log(trace_id, response.status_code, started)
+            response = refuse(error, entry.trace_id)
+        entry.write(response.status_code)
         return response
 
 
@@ -69,9 +65,7 @@ async def _begin(events: AsyncGenerator[Body]) -> AsyncGenerator[Body]:
     return all_of_them()
 
 
-async def _write(
-    events: AsyncGenerator[Body], trace_id: str, started: float
-) -> AsyncIterator[bytes]:
+async def _write(events: AsyncGenerator[Body], entry: request_log.Entry) -> AsyncIterator[bytes]:
     """Yield server-sent events; what goes wrong on the way is the last one but the end's."""
     status = outcomes.GONE
     try:
@@ -80,15 +74,16 @@ async def _write(
                 yield b"data: " + pydantic_core.to_json(event) + b"\n\n"
             status = 200
         except Exception as error:
-            status, problem, _ = _describe(error, trace_id)
+            status, problem, _ = _describe(error, entry.trace_id)
             yield b"data: " + pydantic_core.to_json(problem) + b"\n\n"
         yield b"data: [DONE]\n\n"
     finally:
         await events.aclose()
-        _log(trace_id, status, started)
+        entry.write(status)
 
 
-def _refuse(error: Exception, trace_id: str) -> JSONResponse:
+def refuse(error: Exception, trace_id: str) -> JSONResponse:
+    """Return the answer that tells an error."""
     status, problem, headers = _describe(error, trace_id)
     return JSONResponse(problem, status, headers)
 
@@ -112,9 +107,3 @@ def _problem(
 ) -> Body:
     error = {"message": message, "type": kind, "param": param, "code": code}
     return {"error": error, "trace_id": trace_id or refusals.new_trace_id()}
-
-
-def _log(trace_id: str, status: int, started: float) -> None:
-    seconds = round(time.perf_counter() - started, 3)
-    extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
-    logger.info("chat completion ended", extra=extra)

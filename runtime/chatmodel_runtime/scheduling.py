@@ -4,19 +4,19 @@ One `Scheduler` a process. Nothing unbounded gets to the engine; overload is ref
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 from chatmodel_runtime import generating
 from chatmodel_runtime.engines import Engine, Message
+from chatmodel_runtime.families import State
 from chatmodel_runtime.generating import Answer, Budget
+from chatmodel_runtime.metrics import Metrics, Sources, Watch
 from chatmodel_runtime.splitting import Delta
+from chatmodel_runtime.turns import Slots
 
-State = Literal["starting", "ready", "failed"]
 IsGone = Callable[[], Awaitable[bool]]
 STUCK_SECONDS = 60.0
 STUCK_STEPS = 20  # times the slowest step of the warm-up
@@ -47,11 +47,15 @@ class ClientGone(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Deadlines:
-    """Seconds from the request to its end and to its first piece, and between two pieces."""
+    """Seconds from the request to its end and to its first piece, and between two pieces.
+
+    A step of the engine that takes longer than `step` is taken for stuck.
+    """
 
     total: float
     first: float
     idle: float
+    step: float = STUCK_SECONDS
 
 
 AHEAD = Deadlines(total=120, first=120, idle=120)  # for verification, whatever clients may have
@@ -68,33 +72,41 @@ class Room:
 class Scheduler:
     """Lets so many generations run on the engine at once, and so many wait."""
 
-    def __init__(self, engine: Engine, room: Room, deadlines: Deadlines) -> None:
+    def __init__(
+        self, engine: Engine, room: Room, deadlines: Deadlines, metrics: Metrics | None = None
+    ) -> None:
         self.engine = engine
+        self.metrics = metrics or Metrics()
         self._state: State = "starting"
         self._room = room
         self._deadlines = deadlines
-        self._slots = _Slots(0)
+        self._slots = Slots(0)
         self._active = room.active
         self._failures = 0
         self._waiting = 0
         self._slowest = 0.0
         self._seconds = 1.0
+        self.metrics.watch(
+            Sources(lambda: self.state, lambda: self.active, lambda: self.queued, engine.pulse)
+        )
 
     async def start(self, warm_up: Callable[[], Awaitable[None]]) -> None:
         """Load the engine, then become ready once `warm_up` has generated for real.
 
         Raises `errors.Failure` of the engine; the state is `failed` then.
         """
+        started = time.monotonic()
         try:
             await asyncio.to_thread(self.engine.load)
             self._active = min(self._room.active, self.engine.max_active)
-            self._slots = _Slots(self._active)
+            self._slots = Slots(self._active)
             await warm_up()
         except BaseException:
             self._state = "failed"
             raise
         self._slowest = self.engine.pulse.slowest
         self._state = "ready"
+        self.metrics.set_load_seconds(time.monotonic() - started)
 
     @property
     def state(self) -> State:
@@ -106,7 +118,7 @@ class Scheduler:
         """Say whether the engine is dead, or one step takes so long that only a restart helps."""
         if self._state != "ready":
             return False
-        limit = max(STUCK_SECONDS, STUCK_STEPS * self._slowest)
+        limit = max(self._deadlines.step, STUCK_STEPS * self._slowest)
         return not self.engine.is_alive() or self.engine.pulse.seconds() > limit
 
     @property
@@ -152,24 +164,48 @@ class Scheduler:
         Closing the generator cancels. Raises `NotReady`, `Overloaded`, `DeadlineExceeded`,
         `generating.PromptTooLong`, or what the engine raises.
         """
-        if not ahead and self.state != "ready":
-            raise NotReady(self._state)
-        if not ahead and self._waiting >= self._room.queued + self._active:
-            raise Overloaded(self._retry_after())
+        if not ahead:
+            self._let_in()
         started = time.monotonic()
         limits = AHEAD if ahead else self._deadlines
         self._waiting += 1
         try:
             generation = await self._prepare(messages, budget)
-            async with self._turn(ahead=ahead, until=started + limits.first):
-                deltas = self._timed(generation.run(), limits, started)
-                async with contextlib.aclosing(deltas):
-                    async for delta in deltas:
-                        yield delta
-            self._succeed(time.monotonic() - started)
-            yield generation.answer
+            watch = self.metrics.begin()
+            with self._judged(watch):
+                await self._take_turn(ahead=ahead, until=started + limits.first)
+                watch.start()
+                try:
+                    async with contextlib.aclosing(generation.run()) as deltas:
+                        until = started + limits.first
+                        while (delta := await _in_time(deltas, until)) is not None:
+                            watch.note(generation.prompt_tokens, generation.tokens)
+                            yield delta
+                            until = min(started + limits.total, time.monotonic() + limits.idle)
+                finally:
+                    self._slots.give_back()
+                self._succeed(time.monotonic() - started)
+                answer = generation.answer
+                watch.end(answer.finish_reason)
+                yield answer
         finally:
             self._waiting -= 1
+
+    def _let_in(self) -> None:
+        if self.state != "ready":
+            self.metrics.count_refusal("not_ready")
+            raise NotReady(self._state)
+        if self.is_full():
+            raise self.refuse()
+
+    def is_full(self) -> bool:
+        """Say whether there is no room for one more request, not even in the queue."""
+        return self._state == "ready" and self._waiting >= self._room.queued + self._active
+
+    def refuse(self) -> Overloaded:
+        """Count a request for which there is no room, and return what says so."""
+        self.metrics.count_refusal("queue_full")
+        return Overloaded(self._retry_after())
 
     async def _prepare(self, messages: list[Message], budget: Budget) -> generating.Generation:
         tokenizer = self.engine.tokenizer
@@ -177,40 +213,35 @@ class Scheduler:
             prompt = await asyncio.to_thread(generating.build_prompt, tokenizer, messages)
         else:
             prompt = generating.build_prompt(tokenizer, messages)
-        return generating.Generation(self.engine, prompt, budget)
+        try:
+            return generating.Generation(self.engine, prompt, budget)
+        except generating.PromptTooLong:
+            self.metrics.count_refusal("prompt_too_long")
+            raise
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, *, ahead: bool, until: float) -> AsyncGenerator[None]:
+    async def _take_turn(self, *, ahead: bool, until: float) -> None:
+        if self._slots.take_free():
+            return
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._slots.take(ahead=ahead)
         except TimeoutError:
             raise DeadlineExceeded from None
+
+    @contextlib.contextmanager
+    def _judged(self, watch: Watch) -> Iterator[None]:
+        """Count how a generation ended that did not come to its own end, and what failed."""
         try:
             yield
-        finally:
-            self._slots.give_back()
-
-    async def _timed(
-        self, deltas: AsyncGenerator[Delta], limits: Deadlines, started: float
-    ) -> AsyncGenerator[Delta]:
-        """Pass on what comes in time; count what fails."""
-        until = started + limits.first
-        try:
-            async with contextlib.aclosing(deltas):
-                while True:
-                    async with asyncio.timeout(until - time.monotonic()):
-                        delta = await anext(deltas, None)
-                    if delta is None:
-                        return
-                    yield delta
-                    until = min(started + limits.total, time.monotonic() + limits.idle)
-        except TimeoutError:
-            raise DeadlineExceeded from None
         except (GeneratorExit, asyncio.CancelledError):
+            watch.end("cancelled")
+            raise
+        except DeadlineExceeded:
+            watch.end("deadline")
             raise
         except Exception:
             self._failures += 1
+            watch.end("failed")
             raise
 
     def _succeed(self, seconds: float) -> None:
@@ -225,58 +256,40 @@ class Scheduler:
         self.engine.close()
 
 
-class _Slots:
-    """So many at once; the rest wait in order, but for those that go ahead."""
-
-    def __init__(self, free: int) -> None:
-        self._free = free
-        self.taken = 0
-        self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
-
-    async def take(self, *, ahead: bool) -> None:
-        """Wait for a slot."""
-        if self._free <= 0:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            (self._queue.appendleft if ahead else self._queue.append)(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._hand_on()  # its turn had come in the same moment
-                raise
-        else:
-            self._free -= 1
-        self.taken += 1
-
-    def give_back(self) -> None:
-        """Hand the slot to who is next."""
-        self.taken -= 1
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():  # who has left is still in the queue
-                turn.set_result(None)
-                return
-        self._free += 1
+async def _in_time(deltas: AsyncGenerator[Delta], until: float) -> Delta | None:
+    """Return the next one, or None after the last. Raises `DeadlineExceeded`."""
+    try:
+        async with asyncio.timeout(until - time.monotonic()):
+            return await anext(deltas, None)
+    except TimeoutError:
+        raise DeadlineExceeded from None
 
 
 async def _unless_gone(work: Awaitable[Answer], is_gone: IsGone) -> Answer:
-    """Return the work's result, or cancel it when the client has left."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_watch(is_gone))
+    """Return the work's result, or cancel it when the client has left.
+
+    Most answers are there before the first look: only then it costs anything.
+    """
+    looking: list[asyncio.Task[None]] = []
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        async with asyncio.timeout(None) as patience:
+
+            def look() -> None:
+                looking.append(asyncio.create_task(_watch(is_gone, patience)))
+
+            timer = asyncio.get_running_loop().call_later(ASK_SECONDS, look)
+            return await work
+    except TimeoutError:
+        if patience.expired():
+            raise ClientGone from None
+        raise
     finally:
-        watch.cancel()
-        task.cancel()
-        await asyncio.wait({task, watch})
+        timer.cancel()
+        for task in looking:
+            task.cancel()
 
 
-async def _watch(is_gone: IsGone) -> None:
+async def _watch(is_gone: IsGone, patience: asyncio.Timeout) -> None:
     while not await is_gone():  # noqa: ASYNC110 - the client's leaving is no event, it is asked for
         await asyncio.sleep(ASK_SECONDS)
+    patience.reschedule(asyncio.get_running_loop().time())

@@ -58,8 +58,10 @@ class EndConnections:
 
     def _touch(self, client: tuple[str, int]) -> None:
         now = time.monotonic()
-        age = self._max_age * random.uniform(1 - SPREAD, 1 + SPREAD)
-        end, _ = self._connections.get(client, (now + age, now))
+        if client in self._connections:
+            end, _ = self._connections[client]
+        else:
+            end = now + self._max_age * random.uniform(1 - SPREAD, 1 + SPREAD)
         self._connections[client] = (end, now)
         if now - self._swept > FORGET_SECONDS:
             self._swept = now

@@ -63,6 +63,7 @@ class Limits(Part):
     request_deadline_seconds: float = pydantic.Field(default=600, gt=0)
     first_token_deadline_seconds: float = pydantic.Field(default=300, gt=0)
     idle_deadline_seconds: float = pydantic.Field(default=120, gt=0)
+    stuck_step_seconds: float = pydantic.Field(default=60, gt=0)
     drain_seconds: float = pydantic.Field(default=10, ge=0)
     max_connection_age_seconds: float = pydantic.Field(default=5, gt=0)
     body_seconds: float = pydantic.Field(default=10, gt=0)  # in which a request's body has to come

@@ -38,9 +38,13 @@ class Triage:
         )
 
     async def answer(
-        self, request: TriageRequest, trace_id: str, is_gone: Callable[[], Awaitable[bool]]
+        self,
+        request: TriageRequest,
+        trace_id: str,
+        is_gone: Callable[[], Awaitable[bool]],
+        note: Callable[[generating.Answer], None],
     ) -> TriageResponse:
-        """Return the answer to one request.
+        """Return the answer to one request; `note` is told what was generated.
 
         Raises what `patients` and `scheduling` raise, and `EmptyAnswer`.
         """
@@ -48,6 +52,7 @@ class Triage:
         summary = await self._patients.find(request.patient_mrn)
         messages = prompts.build_triage_messages(request.query, summary)
         made = await self._scheduler.answer(messages, self._budget, is_gone)
+        note(made)
         if not made.text:
             raise EmptyAnswer
         answer = TriageResponse(

@@ -53,7 +53,9 @@ class Step:
 
 
 class Tokenizer(Protocol):
-    """Text to tokens and back, as the model's own files have it."""
+    """Text to tokens and back, as the model's own files have it; known by its identity."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def control_words(self) -> Sequence[str]:
@@ -70,7 +72,7 @@ class Tokenizer(Protocol):
 
 
 class Pulse:
-    """When the step under way began, and how long the slowest took (seconds).
+    """When the step under way began, how long the slowest took, and all of them (seconds).
 
     Written by the engine's thread, read by the event loop: single words, no lock.
     """
@@ -78,6 +80,8 @@ class Pulse:
     def __init__(self) -> None:
         self.began: float | None = None
         self.slowest = 0.0
+        self.steps = 0
+        self.spent = 0.0
 
     def begin(self) -> None:
         """A step begins."""
@@ -86,7 +90,10 @@ class Pulse:
     def end(self) -> None:
         """The step is over."""
         if self.began is not None:
-            self.slowest = max(self.slowest, time.monotonic() - self.began)
+            seconds = time.monotonic() - self.began
+            self.slowest = max(self.slowest, seconds)
+            self.steps += 1
+            self.spent += seconds
         self.began = None
 
     def seconds(self) -> float:

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import hashlib
 import re
+import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, cast, get_args
 
@@ -16,7 +17,6 @@ from chatmodel_runtime.errors import ConfigError
 
 Fault = Literal["none", "dies", "hangs", "no number", "empty"]
 _PIECES = re.compile(rb"[\x01-\x03]|[ \n]?[^ \n\x01-\x03]{1,5}|[ \n]")
-_MESSAGE = re.compile(r"\x01(\w+)\x02(.*?)\x03", re.S)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +55,15 @@ class MockTokenizer:
         return "".join(f"\x01{m['role']}\x02{m['content']}\x03" for m in messages)
 
     def encode(self, text: str) -> list[int]:
-        """Return the pieces as numbers; a leading one keeps zero bytes."""
-        pieces = _PIECES.findall(text.encode(errors="replace"))
-        return [int.from_bytes(b"\x01" + piece) for piece in pieces]
+        """Return the pieces as numbers, filled up with zero bytes; a zero of the text is 0xff."""
+        data = text.encode(errors="replace").replace(b"\0", b"\xff")
+        pieces = [piece.ljust(8, b"\0") for piece in _PIECES.findall(data)]
+        return list(struct.unpack(f">{len(pieces)}Q", b"".join(pieces)))
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of the pieces."""
-        pieces = (token.to_bytes((token.bit_length() + 7) // 8)[1:] for token in tokens)
-        return b"".join(pieces).decode(errors="replace")
+        data = struct.pack(f">{len(tokens)}Q", *tokens)
+        return data.replace(b"\0", b"").replace(b"\xff", b"\0").decode(errors="replace")
 
 
 class MockEngine:
@@ -117,8 +118,7 @@ class MockEngine:
 
 
 def _answer(prompt: str) -> str:
-    messages = _MESSAGE.findall(prompt)
-    content = messages[-1][1] if messages else prompt
+    content = prompt.rpartition("\x02")[2].partition("\x03")[0]  # of the last message
     # A short mark of the question: other questions get other answers, and none is repeated.
     mark = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:6]
     head = f"[mock] No language model has read question {mark}."

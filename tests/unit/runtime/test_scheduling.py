@@ -1,4 +1,4 @@
-"""Queue, deadlines, cancellation, health: with an engine that does as it is told."""
+"""Queue, deadlines, cancellation: with an engine that does as it is told."""
 
 import asyncio
 import contextlib
@@ -244,56 +244,3 @@ async def test_as_many_run_at_once_as_engine_and_limit_allow(make: Make) -> None
     engine.gate.set()
     await asyncio.gather(*tasks)
     assert (scheduler.active, scheduler.queued) == (0, 0)
-
-
-@pytest.fixture
-async def stuck(make: Make, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[scheduling.Scheduler]:
-    engine = ScriptedEngine()
-    scheduler = await make(engine)
-    engine.gate.clear()
-    task = asyncio.create_task(scheduler.answer(question(), BUDGET))
-    await begun(engine)
-    assert not scheduler.is_broken()
-    monkeypatch.setattr(scheduling, "STUCK_SECONDS", 0.0)
-    yield scheduler
-    engine.gate.set()
-    await task
-
-
-async def test_an_engine_whose_step_takes_a_minute_is_broken(stuck: scheduling.Scheduler) -> None:
-    assert stuck.is_broken()
-    assert stuck.state != "ready"
-
-
-async def test_twenty_of_the_slowest_steps_seen_may_take_longer_than_a_minute(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = ScriptedEngine()
-    engine.pulse.slowest = 1000.0
-    scheduler = await make(engine)
-    engine.gate.clear()
-    task = asyncio.create_task(scheduler.answer(question(), BUDGET))
-    await begun(engine)
-    monkeypatch.setattr(scheduling, "STUCK_SECONDS", 0.0)
-    assert not scheduler.is_broken()
-    engine.gate.set()
-    await task
-
-
-async def test_a_dead_engine_is_broken(make: Make) -> None:
-    engine = ScriptedEngine()
-    scheduler = await make(engine)
-    engine.alive = False
-    assert scheduler.is_broken()
-    with pytest.raises(scheduling.NotReady):
-        await scheduler.answer(question(), BUDGET)
-
-
-async def test_an_engine_that_only_fails_is_not_ready(make: Make) -> None:
-    engine = ScriptedEngine()
-    scheduler = await make(engine)
-    engine.fails_with = RuntimeError("dead")
-    for _ in range(scheduling.MAX_FAILURES):
-        with pytest.raises(RuntimeError):
-            await scheduler.answer(question(), BUDGET)
-    assert scheduler.state != "ready"

@@ -164,7 +164,7 @@ def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
 
 
 def test_neither_management_nor_a_description_is_on_the_public_port(client: httpx2.Client) -> None:
-    for path in ("/livez", "/readyz", "/progress", "/docs", "/openapi.json", "/redoc"):
+    for path in ("/livez", "/readyz", "/progress", "/metrics", "/docs", "/openapi.json", "/redoc"):
         assert client.get(path).status_code == 404
     assert client.post("/verify").status_code == 404
 

@@ -1,0 +1,70 @@
+"""Who gets in at all: whoever has a key, and as many as the queue has room for.
+
+Plain ASGI, put around the routes by `app`, before anything reads a body.
+"""
+
+from collections.abc import Callable
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chatmodel_runtime import keys, openai_api, outcomes, refusals, request_log, scheduling
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+KEY_HEADERS = (b"authorization", b"x-api-key")
+TRIAGE = "/triage"
+
+
+class RequireKey:
+    """Refuse everything but the probes without a valid key."""
+
+    def __init__(self, app: ASGIApp, api_keys: keys.ApiKeys) -> None:
+        self._app = app
+        self._keys = api_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 401."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            given = {
+                k.decode(): v.decode("latin-1") for k, v in scope["headers"] if k in KEY_HEADERS
+            }
+            if not self._keys.allows(given):
+                refusal = refusals.refuse(401, "API key missing or wrong")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class RefuseOverload:
+    """Refuse at once, before the body is read, what the queue has no room for.
+
+    Reading, checking and looking up first would let a flood keep the event loop from the probes.
+    """
+
+    def __init__(self, app: ASGIApp, scheduler: scheduling.Scheduler) -> None:
+        self._app = app
+        self._scheduler = scheduler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 429 as the route words it."""
+        refuse = REFUSALS.get(scope["path"]) if scope["type"] == "http" else None
+        if refuse is None or not self._scheduler.is_full():
+            await self._app(scope, receive, send)
+            return
+        entry = request_log.Entry(scope["path"])
+        refusal = refuse(self._scheduler.refuse(), entry.trace_id)
+        entry.write(refusal.status_code)
+        await refusal(scope, receive, send)
+
+
+def refuse_triage(error: Exception, trace_id: str) -> JSONResponse:
+    """Return what a client of `/triage` reads of an error."""
+    found = outcomes.describe(error, trace_id)
+    return refusals.build(found.status, found.sentence, trace_id, found.headers)
+
+
+# The routes that generate, and how each words a refusal.
+REFUSALS: dict[str, Callable[[Exception, str], JSONResponse]] = {
+    TRIAGE: refuse_triage,
+    openai_api.CHAT: openai_api.refuse,
+}
