@@ -46,6 +46,9 @@ class GenAiTokenizer:
             vocabulary: dict[bytes, int] = self._library.get_vocab()
         except Exception as error:  # whatever a library raises on a bad file, the model is bad
             raise BadModel("ModelLoadFailed", describe(error)) from error
+        template = path / "chat_template.jinja"
+        if not self._library.chat_template and template.is_file():
+            self._library.set_chat_template(template.read_text())
         if not self._library.chat_template:
             raise BadModel("ChatTemplateMissing", "the tokenizer has no chat template")
         self._words = _pieces(vocabulary)
