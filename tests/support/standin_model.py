@@ -155,8 +155,9 @@ def make_qwen_gguf(qwen: pathlib.Path, folder: pathlib.Path) -> None:
 
 def make_qwen_ir(qwen: pathlib.Path, folder: pathlib.Path) -> None:
     """Write the stand-in as an OpenVINO IR, with its tokenizer converted as publishers do it."""
-    from chatmodel_runtime.engines.openvino_tokenizer import import_library
     from transformers import AutoTokenizer
+
+    from chatmodel_runtime.engines.openvino_tokenizer import import_library
 
     library = import_library()
     import openvino

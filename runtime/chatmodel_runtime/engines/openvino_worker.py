@@ -19,6 +19,7 @@ from typing import Any
 from chatmodel_runtime.engines.openvino_tokenizer import describe, import_library
 
 Message = dict[str, Any]
+MAX_TRIES = 2  # in the second nothing is left of what was cancelled before the first
 
 
 class NoNumber(Exception):
@@ -31,7 +32,7 @@ class Generation:
     def __init__(self, asked: Message) -> None:
         self.asked = asked
         self.made: list[int] = []
-        self.before = -1  # how much that was when the request was last put in
+        self.tries = 0  # times it was put in since it last got a token
         self.handle: Any = None
 
 
@@ -52,13 +53,7 @@ class Worker:
         with tempfile.TemporaryDirectory() as empty:
             tokenizer = self._library.Tokenizer(empty)
         self._pipeline = self._library.ContinuousBatchingPipeline(
-            options["model"],
-            tokenizer,
-            scheduler,
-            "CPU",
-            INFERENCE_NUM_THREADS=options["threads"],
-            sampler_num_threads=options["threads"],
-            KV_CACHE_PRECISION="f16",
+            options["model"], tokenizer, scheduler, "CPU", **_properties(options["threads"])
         )
 
     def warm_up(self) -> None:
@@ -102,7 +97,9 @@ class Worker:
     def _outcome(self, generation: Generation) -> tuple[list[int], str | None]:
         parts = _read(generation.handle)
         tokens = [token for part in parts for token in part.generated_ids]
-        generation.made += tokens
+        if tokens:
+            generation.made += tokens
+            generation.tries = 0
         reasons = self._library.GenerationFinishReason
         reason = parts[-1].finish_reason if parts else reasons.NONE
         if reason == reasons.STOP:
@@ -119,10 +116,10 @@ class Worker:
         It does so when a step finds no room for anybody, as when all of it belongs to a request
         that was cancelled but is not cleared away yet.
         """
-        made = generation.made
-        if len(made) == generation.before and len(self._running) == 1:
+        if generation.tries == MAX_TRIES and len(self._running) == 1:
             raise MemoryError("a request that is alone finds no room")
-        generation.before = len(made)
+        generation.tries += 1
+        made = generation.made
         asked = generation.asked | {"most": generation.asked["most"] - len(made)}
         generation.handle = self._add(asked["prompt"] + made, self._config(asked))
 
@@ -136,9 +133,10 @@ class Worker:
     def _config(self, asked: Message) -> Any:
         config = self._library.GenerationConfig()
         config.max_new_tokens = asked["most"]
+        # Without an end token it would look for the number -1, and refuse that.
+        ends = self._ends or [0]
+        config.eos_token_id, config.stop_token_ids = ends[0], set(ends)
         config.ignore_eos = not self._ends
-        if self._ends:
-            config.eos_token_id, config.stop_token_ids = self._ends[0], set(self._ends)
         if asked["temperature"] > 0:
             config.do_sample = True
             config.temperature, config.top_p = asked["temperature"], asked["top_p"]
@@ -146,6 +144,19 @@ class Worker:
             if asked["top_k"] > 0:
                 config.top_k = asked["top_k"]
         return config
+
+
+def _properties(threads: int) -> dict[str, Any]:
+    found = {
+        "INFERENCE_NUM_THREADS": threads,
+        "sampler_num_threads": threads,
+        "KV_CACHE_PRECISION": "f16",
+    }
+    if threads == 1:
+        # Compiling a model of 16 bits for one thread divides by zero where the processor has
+        # bfloat16 (seen with 2026.4.1); and with 32 bits one thread makes tokens faster.
+        found["INFERENCE_PRECISION_HINT"] = "f32"
+    return found
 
 
 def _read(handle: Any) -> list[Any]:
