@@ -65,6 +65,7 @@ generate: install ## write CRDs, docs/reasons.md, the generated pages of docs/ a
 	$(BIN)/python -m chatmodel_operator.api.reasons_page
 	$(BIN)/python deploy/build.py
 	$(BIN)/python tests/support/fault_table.py
+	$(BIN)/python tests/support/incident_table.py
 	$(BIN)/python tests/support/decision_table.py
 check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/ruff format --check .
@@ -75,6 +76,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/python -m chatmodel_operator.api.reasons_page --check
 	$(BIN)/python deploy/build.py --check
 	$(BIN)/python tests/support/fault_table.py --check
+	$(BIN)/python tests/support/incident_table.py --check
 	$(BIN)/python tests/support/decision_table.py --check
 
 test: install ## everything: check and all layers, on the embedded cluster

@@ -29,6 +29,7 @@ PATHS = {
     "Service": ("/api/v1", "services"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
     "Secret": ("/api/v1", "secrets"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Event": ("/apis/events.k8s.io/v1", "events"),
 }
 API_VERSIONS = {kind: path.split("/", 2)[2] for kind, (path, _) in PATHS.items()}
@@ -95,10 +96,24 @@ class Api:
         return dict(json.loads(await self.text(method, path, *args, **query)))
 
     async def watch(self, kind: str, selector: str = "") -> AsyncIterator[tuple[str, Body]]:
-        """Yield (type, object): first what is there, then changes, in all namespaces."""
-        query = {"watch": "1", "labelSelector": selector}
+        """Yield (type, object): first what is there, then changes, in all namespaces.
+
+        The server ends a watch after some minutes; it goes on where it was. Raises `Refused`.
+        """
+        query = {"watch": "1", "labelSelector": selector, "allowWatchBookmarks": "true"}
+        while True:
+            async for change, body in self._watch_once(kind, query):
+                query["resourceVersion"] = body["metadata"]["resourceVersion"]
+                if change != "BOOKMARK":
+                    yield change, body
+
+    async def _watch_once(
+        self, kind: str, query: dict[str, str]
+    ) -> AsyncIterator[tuple[str, Body]]:
         forever = aiohttp.ClientTimeout(total=None)
         async with self._session.get(path_of(kind), params=query, timeout=forever) as response:
+            if response.status >= 400:
+                raise Refused(f"watch of {kind}: {response.status}")
             rest = b""
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -107,7 +122,6 @@ class Api:
                     if event["type"] == "ERROR":
                         raise Refused(f"watch of {kind}: {event['object']}")
                     yield event["type"], event["object"]
-        raise Refused(f"the watch of {kind} ended")
 
 
 def _build_context(cluster: Body, user: Body) -> ssl.SSLContext:

@@ -70,6 +70,7 @@ class Floor:
         await self._apply("ServiceAccount", "ServiceAccount", name, chatmodel)
         await self._create("Secret", chatmodel)
         await self._apply("Service", "Service", name, chatmodel)
+        await self._apply("NetworkPolicy", "NetworkPolicy", name, chatmodel)
         await self._apply("Deployment", "Deployment", revision, chatmodel)
 
     async def _create(self, kind: str, chatmodel: api.Body) -> None:

@@ -11,7 +11,14 @@ import api
 
 MANAGER = "chatmodel-operator"
 NAME, NAMESPACE, UID = "samplemodel", "samplespace", "00000000-sample-uid"
-KINDS = ("ChatModelRevision", "ServiceAccount", "Secret", "Service", "Deployment")
+KINDS = (
+    "ChatModelRevision",
+    "ServiceAccount",
+    "Secret",
+    "Service",
+    "NetworkPolicy",
+    "Deployment",
+)
 LABEL = "carepath.ai/chatmodel"
 
 

@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMESPACE, NAME = "demo", "triage"
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+GREEDY = {"maxNewTokens": 8, "temperature": 0}
 ASK = """
 import json, os, sys, urllib.request
 body = json.dumps({"patient_mrn": "MRN-001", "query": sys.argv[1]}).encode()
@@ -168,7 +169,7 @@ def tell_good() -> None:
     ask("What are my current medications?")
     ask("I have crushing chest pain and I am sweating.")
     say("4. Switch to any model of the hub: SmolLM2-135M-Instruct, the real one, 269 MB")
-    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": {"maxNewTokens": 8}})
+    patch({"mode": "huggingface", "model": {"id": SMOLLM}, "generation": GREEDY})
     watch(is_true)
     say("   (a harmless question: it is no clinician)")
     ask("What is the capital of France?")

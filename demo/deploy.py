@@ -41,7 +41,10 @@ def main() -> None:
         "--embedded", default="", help="JSON for the settings: images with models inside"
     )
     args = parser.parse_args()
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy/install.yaml"))
+    apply = ("apply", "--server-side", "--force-conflicts", "-f")
+    kubectl(*apply, str(ROOT / "deploy/install.yaml"))
+    kubectl("wait", "--for=condition=Established", "crd/instanceclasses.carepath.ai")
+    kubectl(*apply, str(ROOT / "deploy/classes.yaml"))
     if not args.real_hub:
         kubectl("apply", "-f", str(ROOT / "tests/support/hub/hub.yaml"))
     change_settings(mirror=not args.real_hub, embedded=args.embedded)

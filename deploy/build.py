@@ -1,4 +1,8 @@
-"""Put `deploy/install.yaml` together from its pieces and the CRDs: `python deploy/build.py`."""
+"""Put `deploy/install.yaml` together from its pieces and the CRDs: `python deploy/build.py`.
+
+`classes.yaml` is no piece of it: kubectl refuses a file that holds a CRD and objects of its kind
+as long as the cluster does not know the kind.
+"""
 
 import argparse
 import pathlib
@@ -13,7 +17,6 @@ PIECES = (
     "namespace.yaml",
     "rbac.yaml",
     "admission.yaml",
-    "classes.yaml",
     "operator.yaml",
 )
 

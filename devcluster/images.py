@@ -105,9 +105,12 @@ def build_command(
     target = ["--target", image.target] if image.target else []
     base = ["--build-arg", f"BASE={PUBLIC_BASE if docker else BASE_IMAGE}"]
     common = ["-f", file, "-t", image.reference, *base, *target]
-    if image.models:  # the mirror is on this machine's loopback
-        common += ["--network", "host", "--build-arg", f"MODEL_ID={' '.join(image.models)}"]
+    if image.models:
+        common += ["--build-arg", f"MODEL_ID={' '.join(image.models)}"]
         common += ["--build-arg", f"HF_ENDPOINT={hub}"]
+    if image.models or not docker:
+        # The mirror is on this machine's loopback; and buildah's own bridge would stay for ever.
+        common += ["--network", "host"]
     if docker:
         extra = ["--build-context", f"wheels={wheels}"] if wheels else []
         return ["docker", "buildx", "build", "--load", *common, *extra, str(context)]

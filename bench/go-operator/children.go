@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
@@ -90,6 +91,40 @@ func buildService(model *ChatModel) *corev1.Service {
 		ObjectMeta: childMeta(model, model.Name, nil),
 		Spec: corev1.ServiceSpec{
 			Selector: selector(model, noRevision), Ports: []corev1.ServicePort{port},
+		},
+	}
+}
+
+func buildNetworkPolicy(model *ChatModel) *networkingv1.NetworkPolicy {
+	ports := func(protocol corev1.Protocol, numbers ...int32) (list []networkingv1.NetworkPolicyPort) {
+		for _, number := range numbers {
+			port := intstr.FromInt32(number)
+			list = append(list, networkingv1.NetworkPolicyPort{Port: &port, Protocol: &protocol})
+		}
+		return list
+	}
+	operators := networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{
+		MatchLabels: map[string]string{"kubernetes.io/metadata.name": "chatmodel-system"},
+	}}
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: childMeta(model, model.Name, nil),
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{
+				MatchLabels: map[string]string{labelChatModel: model.Name, labelRole: "serve"},
+			},
+			PolicyTypes: []networkingv1.PolicyType{
+				networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress,
+			},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{Ports: ports(corev1.ProtocolTCP, 8002)},
+				{
+					From:  []networkingv1.NetworkPolicyPeer{operators},
+					Ports: ports(corev1.ProtocolTCP, 9090),
+				},
+			},
+			Egress: []networkingv1.NetworkPolicyEgressRule{
+				{Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...)},
+			},
 		},
 	}
 }

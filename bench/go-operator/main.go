@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -67,6 +68,7 @@ func ownCache() cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&appsv1.Deployment{}: byLabel, &corev1.Pod{}: byLabel,
 			&corev1.Service{}: byLabel, &corev1.ServiceAccount{}: byLabel,
+			&networkingv1.NetworkPolicy{}: byLabel,
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -51,6 +52,7 @@ func (r *reconciler) setUp(m manager.Manager, options controller.Options) error 
 		For(&ChatModel{}).
 		Owns(&ChatModelRevision{}).Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(toOwner)).
 		WithOptions(options).
 		Complete(r)
@@ -118,6 +120,9 @@ func (r *reconciler) makeChildren(
 	}
 	service := buildService(model)
 	if err := r.createUnlessThere(ctx, service); err != nil {
+		return nil, err
+	}
+	if err := r.createUnlessThere(ctx, buildNetworkPolicy(model)); err != nil {
 		return nil, err
 	}
 	deployment := buildDeployment(model, revision)

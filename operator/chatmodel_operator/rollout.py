@@ -254,7 +254,7 @@ def _next_look(scene: Scene, now: datetime.datetime) -> float | None:
     cast = scene.cast
     moments = [
         verdicts.deadline(scene),
-        standing.settled_at(cast, scene.timings),
+        standing.moved_at(cast, scene.timings),
         capacity.next_decision(scene),
     ]
     if cast.is_baking:

@@ -6,7 +6,7 @@ ChatModels can change none of it.
 
 import pathlib
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
@@ -15,6 +15,8 @@ from pydantic.alias_generators import to_camel
 from chatmodel_operator import names
 
 ENV_FILE = "CHATMODEL_OPERATOR_SETTINGS"
+
+ORIGIN = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"  # of a web page; never "*"
 
 
 class _Part(pydantic.BaseModel):
@@ -62,6 +64,8 @@ class Network(_Part):
     patient_api: tuple[Peer, ...] = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
     # Namespaces, by name, whose pods may reach the management port: the operator's, the scraper's.
     management_namespaces: tuple[str, ...] = (names.SYSTEM_NAMESPACE,)
+    # Web pages, as https://chat.example.org, that browsers may let read the answers.
+    allowed_origins: tuple[Annotated[str, pydantic.Field(pattern=ORIGIN)], ...] = ()
 
 
 class Prices(_Part):

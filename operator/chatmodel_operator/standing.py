@@ -126,7 +126,19 @@ def settled_at(standing: Standing, timings: Timings) -> datetime.datetime | None
     wanted = standing.wanted
     if wanted is None or wanted is not standing.serving or not wanted.is_verified:
         return None
-    moments = [parse_time(wanted.status.verified_at), parse_time(wanted.status.serving_at)]
+    return moved_at(standing, timings)
+
+
+def moved_at(standing: Standing, timings: Timings) -> datetime.datetime | None:
+    """Return when the clients of whatever served before have surely moved; None without traffic.
+
+    Twice the maximum connection age after traffic reached the serving revision, or after it was
+    verified there.
+    """
+    serving = standing.serving
+    if serving is None:
+        return None
+    moments = [parse_time(serving.status.serving_at), parse_time(serving.status.verified_at)]
     latest = max((m for m in moments if m is not None), default=None)
     if latest is None:
         return None
@@ -138,10 +150,15 @@ def keep(
 ) -> frozenset[str]:
     """Return the names of the revisions whose pods are needed.
 
-    The wanted and the serving one, and, until the clients have moved, each Verified one with pods.
+    The wanted and the serving one; until the clients have moved, each Verified one with pods; and
+    as long as a rollout is under way, the one it would be rolled back to. Rollouts that follow each
+    other closely do not fill the nodes with what served before the last.
     """
     kept = {cast.wanted, cast.serving, choose(observed, cast)}
-    settled = settled_at(cast, timings)
-    if settled is None or now < settled or cast.is_paused:
+    moved = moved_at(cast, timings)
+    if moved is None or now < moved or cast.is_paused:
         kept |= {r for r in observed.revisions if r.is_open and r.is_verified}
+    elif cast.last_good is not None and cast.last_good.is_open:
+        if settled_at(cast, timings) is None:
+            kept.add(cast.last_good)
     return frozenset(r.name for r in kept if r is not None)

@@ -19,6 +19,7 @@ import uvloop
 
 from chatmodel_runtime import (
     app,
+    chat_log,
     hub,
     keys,
     management,
@@ -33,7 +34,7 @@ from chatmodel_runtime import (
 from chatmodel_runtime.engines import Engine, choosing
 from chatmodel_runtime.engines.mock import MockEngine, read_behaviour
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
-from chatmodel_runtime.logs import configure_logs
+from chatmodel_runtime.logs import configure_logs, set_level
 from chatmodel_runtime.progress import Progress, Reporter
 
 logger = logging.getLogger("chatmodel_runtime")
@@ -59,6 +60,7 @@ def main() -> None:
 def _end(work: Command, env: Mapping[str, str]) -> int:
     """Run a command and return its exit code, its last words written for the kubelet."""
     try:
+        set_level(settings.log_level(env))
         result = work(env)
     except Failure as failure:
         logger.error(str(failure))
@@ -181,10 +183,10 @@ async def _serve(
             idle=limits.idle_deadline_seconds,
         ),
     )
-    source = _choose_patients(config)
     verifier = management.Verifier(config, scheduler)
     servers = server.Servers(limits.drain_seconds)
-    public = app.build_app(config, scheduler, triage.Triage(config, source, scheduler), api_keys)
+    story = triage.Triage(config, _choose_patients(config), scheduler, _choose_chat_log(config))
+    public = app.build_app(config, scheduler, story, api_keys)
     age = limits.max_connection_age_seconds
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
@@ -206,7 +208,7 @@ async def _serve(
         await servers.run(load())
     finally:
         scheduler.close()
-        await source.close()
+        await story.close()
 
 
 def _resolve_engine(config: settings.ServeConfig) -> settings.ServeConfig:
@@ -233,8 +235,16 @@ def _choose_patients(config: settings.ServeConfig) -> patients.PatientSource:
     if config.patient_context.source == "Demo":
         return patients.DemoPatients()
     if config.patient_context.url is not None:
-        return patients.HttpPatients(config.patient_context.url)
+        most = config.limits.request_deadline_seconds
+        return patients.HttpPatients(
+            config.patient_context.url, min(patients.TIMEOUT_SECONDS, most)
+        )
     return patients.NoPatients()
+
+
+def _choose_chat_log(config: settings.ServeConfig) -> chat_log.ChatLog | None:
+    url = config.patient_context.url
+    return None if url is None else chat_log.ChatLog(url)
 
 
 COMMANDS: dict[str, Command] = {

@@ -6,22 +6,37 @@ does not fit is refused without repeating it.
 
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import fastapi
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatmodel_runtime import chat, keys, openai_api, patients, scheduling, triage
+from chatmodel_runtime import (
+    browsers,
+    chat,
+    keys,
+    limits,
+    openai_api,
+    outcomes,
+    patients,
+    refusals,
+    scheduling,
+    triage,
+)
+from chatmodel_runtime.schemas import problems
 from chatmodel_runtime.schemas.triage import TriageRequest, TriageResponse
 from chatmodel_runtime.settings import ServeConfig
 
 logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
 OPEN_PATHS = frozenset({"/health", "/ready"})
+KEY_HEADERS = (b"authorization", b"x-api-key")
+# Faults whose words would repeat a name or a value of the body.
+REPEATING = frozenset({"extra_forbidden", "union_tag_invalid"})
 
 
 class RequireKey:
@@ -34,9 +49,11 @@ class RequireKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 401."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-            if not self._keys.allows(headers):
-                refusal = _problem(401, "API key missing or wrong", new_trace_id())
+            given = {
+                k.decode(): v.decode("latin-1") for k, v in scope["headers"] if k in KEY_HEADERS
+            }
+            if not self._keys.allows(given):
+                refusal = refusals.refuse(401, "API key missing or wrong")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -49,12 +66,37 @@ def build_app(
     api_keys: keys.ApiKeys,
 ) -> fastapi.FastAPI:
     """Return the public application."""
-    app = fastapi.FastAPI(title="chatmodel", version=VERSION, openapi_url=None)
-    app.include_router(openai_api.build_router(chat.Chat(config, scheduler)))
+    app = fastapi.FastAPI(
+        title="chatmodel",
+        version=VERSION,
+        openapi_url="/openapi.json" if config.development else None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    openai_api.add_routes(app, chat.Chat(config, scheduler))
+    # The last one added is asked first.
+    app.add_middleware(limits.LimitBody, seconds=config.limits.body_seconds)
     app.add_middleware(RequireKey, api_keys=api_keys)
+    if config.allowed_origins:
+        app.add_middleware(browsers.AllowOrigins, origins=config.allowed_origins)
     app.add_exception_handler(RequestValidationError, _refuse_body)
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_exception_handler(Exception, _refuse_for_ourselves)
+    _add_descriptions(app, config, scheduler)
 
-    @app.get("/")
+    @app.post("/triage", response_model=TriageResponse, responses=problems.TRIAGE)
+    async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
+        return await _ask(story, body, request.is_disconnected)
+
+    return app
+
+
+def _add_descriptions(
+    app: fastapi.FastAPI, config: ServeConfig, scheduler: scheduling.Scheduler
+) -> None:
+    """Add what says who this is and whether it can answer."""
+
+    @app.get("/", responses=problems.KEY)
     async def describe() -> dict[str, str]:
         return {
             "service": "chat-api",
@@ -68,24 +110,18 @@ def build_app(
     async def health() -> dict[str, str]:
         return {"status": "ok", "service": "chat-api", "version": VERSION}
 
-    @app.get("/ready")
+    @app.get("/ready", responses=problems.READY)
     async def ready() -> JSONResponse:
         if scheduler.state == "ready":
             return JSONResponse({"status": "ready", "service": "chat-api", "version": VERSION})
         message = "the model is not loaded yet"
         return JSONResponse({"status": "loading", "message": message}, status_code=503)
 
-    @app.post("/triage", response_model=TriageResponse)
-    async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
-        return await _ask(story, body, request.is_disconnected)
-
-    return app
-
 
 async def _ask(
     story: triage.Triage, body: TriageRequest, is_gone: Callable[[], Awaitable[bool]]
 ) -> TriageResponse | JSONResponse:
-    trace_id, started = new_trace_id(), time.perf_counter()
+    trace_id, started = refusals.new_trace_id(), time.perf_counter()
     outcome: TriageResponse | JSONResponse
     try:
         outcome = await story.answer(body, trace_id, is_gone)
@@ -96,16 +132,9 @@ async def _ask(
             "patient_mrn": body.patient_mrn,
         }
         outcome = JSONResponse({"detail": detail}, status_code=404)
-    except patients.PatientSourceDown:
-        outcome = _problem(503, "Error fetching patient data", trace_id)
-    except scheduling.NotReady:
-        outcome = _problem(503, "Model is loading", trace_id)
-    except scheduling.Overloaded as error:
-        outcome = _problem(429, "Too many requests", trace_id)
-        outcome.headers["Retry-After"] = str(error.retry_after)
     except Exception as error:  # whatever an engine raises, the client reads one sentence
-        logger.error("answer failed", extra={"trace_id": trace_id, "kind": type(error).__name__})
-        outcome = _problem(500, "Error generating response", trace_id)
+        found = outcomes.describe(error, trace_id)
+        outcome = refusals.build(found.status, found.sentence, trace_id, found.headers)
     status = outcome.status_code if isinstance(outcome, JSONResponse) else 200
     seconds = round(time.perf_counter() - started, 3)
     extra = {"trace_id": trace_id, "status": status, "seconds": seconds}
@@ -116,17 +145,24 @@ async def _ask(
 async def _refuse_body(request: fastapi.Request, error: Exception) -> JSONResponse:
     """Say which fields do not fit, never what was in them."""
     assert isinstance(error, RequestValidationError)
-    faults = [
-        {"loc": fault["loc"], "msg": fault["msg"], "type": fault["type"]}
-        for fault in error.errors()
-    ]
-    return JSONResponse({"detail": faults, "trace_id": new_trace_id()}, status_code=422)
+    faults = [_describe(fault) for fault in error.errors()]
+    trace_id = refusals.new_trace_id()
+    logger.info("request refused", extra={"trace_id": trace_id, "status": 422})
+    if request.url.path.startswith(openai_api.PREFIX):
+        return openai_api.refuse_body(faults[0], trace_id)
+    return JSONResponse({"detail": faults, "trace_id": trace_id}, status_code=422)
 
 
-def _problem(status: int, error: str, trace_id: str) -> JSONResponse:
-    return JSONResponse({"detail": {"error": error, "trace_id": trace_id}}, status_code=status)
+def _describe(fault: Any) -> dict[str, Any]:
+    if fault["type"] in REPEATING:
+        return {"loc": fault["loc"][:1], "msg": "Not what is taken here", "type": fault["type"]}
+    return {"loc": fault["loc"], "msg": fault["msg"], "type": fault["type"]}
 
 
-def new_trace_id() -> str:
-    """Return a random request id."""
-    return str(uuid.uuid4())
+async def _refuse_route(request: fastapi.Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return refusals.refuse(error.status_code, headers=error.headers)
+
+
+async def _refuse_for_ourselves(request: fastapi.Request, error: Exception) -> JSONResponse:
+    return refusals.refuse(500, "An unexpected error occurred")

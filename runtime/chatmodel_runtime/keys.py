@@ -37,7 +37,7 @@ class ApiKeys:
 
     def _read(self) -> tuple[bytes, ...]:
         files = self._files()
-        seen = tuple((path, path.stat().st_mtime_ns) for path in files)
+        seen = tuple((path, _mark(path)) for path in files)
         if seen != self._seen:
             lines = [line.strip() for path in files for line in path.read_bytes().splitlines()]
             self._digests = tuple(hashlib.sha256(line).digest() for line in lines if line)
@@ -50,3 +50,9 @@ class ApiKeys:
             return [self._path]
         # A mounted Secret has hidden folders that hold the versions its files point into.
         return sorted(p for p in self._path.glob("[!.]*") if p.is_file())
+
+
+def _mark(path: pathlib.Path) -> tuple[int, int, int]:
+    """Return what is another once a file was replaced, even within one tick of its clock."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -3,10 +3,15 @@
 Called by `__main__`. Libraries may warn, not talk: an HTTP client's log would hold URLs.
 """
 
+import asyncio
 import json
 import logging
 import re
 import sys
+import threading
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}|(?i:bearer|basic) [A-Za-z0-9._~+/=-]{8,}")
@@ -37,8 +42,29 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs() -> None:
-    """Send our own log at INFO, everybody else's at WARNING, to standard output as JSON."""
+    """Send our own log at INFO, everybody else's at WARNING, to standard output as JSON.
+
+    What nobody caught, in whatever thread, goes the same way: Python would print its text.
+    """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("chatmodel_runtime").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    set_level("INFO")
+    sys.excepthook = lambda kind, error, trace: _log_uncaught(error)
+    threading.excepthook = lambda seen: _log_uncaught(seen.exc_value)
+    sys.unraisablehook = lambda seen: _log_uncaught(seen.exc_value)
+
+
+def set_level(level: str) -> None:
+    """Choose how much our own modules say; libraries warn only, at every level."""
+    logging.getLogger("chatmodel_runtime").setLevel(level)
+
+
+def log_uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what no task has caught, as its kind and place; asyncio would write its text."""
+    _log_uncaught(context.get("exception"))
+
+
+def _log_uncaught(error: BaseException | None) -> None:
+    logger.error("nobody caught this", exc_info=error)

@@ -6,22 +6,34 @@ with; nobody ever loads from there. Called by `__main__`.
 """
 
 import errno
-import hashlib
+import io
 import json
-import os
 import pathlib
 import shutil
+import stat
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-from chatmodel_runtime import hub, pruning, screening
+from chatmodel_runtime import (
+    claiming,
+    configs,
+    gguf_header,
+    hub,
+    pruning,
+    receiving,
+    screening,
+    transfer,
+)
 from chatmodel_runtime.errors import BadModel, TryAgain
 from chatmodel_runtime.progress import Progress
+from chatmodel_runtime.receiving import hash_file
 
 MANIFEST, COMPLETE = "manifest.json", pruning.COMPLETE
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 16 * 1024 * 1024
-CHUNK = 1024 * 1024
+# The head of a GGUF file with a vocabulary of 150,000 words; of longer ones more is fetched.
+HEAD_BYTES = 8 * 1024 * 1024
 
 
 def inspect(client: hub.HubClient, model_id: str, revision: str) -> dict[str, Any]:
@@ -30,65 +42,74 @@ def inspect(client: hub.HubClient, model_id: str, revision: str) -> dict[str, An
     Raises `BadModel` or `TryAgain`.
     """
     listing = client.list_files(model_id, revision)
-    sizes = {file.name: file.size for file in listing.files}
-    chosen = screening.choose_files(sizes)
-    with tempfile.TemporaryDirectory() as folder:
-        texts = _read_configs(client, model_id, listing.commit, sizes, pathlib.Path(folder))
-    config = texts.get("config.json")
-    template = _chat_template(texts)
+    kind, chosen = _choose(listing)
+    sizes = {file.name: file.size for file in chosen}
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        texts = _read_configs(client, model_id, listing.commit, chosen, folder)
+        shape, template = texts.get("config.json", {}), configs.chat_template(texts)
+        if kind == screening.GGUF:
+            header = _read_gguf(client, model_id, listing.commit, chosen[-1], folder)
+            shape, template = header.shape(), template or header.chat_template()
     if not template:
         raise BadModel("ChatTemplateMissing", f"{model_id} has no chat template")
     return {
         "commit": listing.commit,
-        "totalBytes": sum(sizes[name] for name in chosen),
-        "weightBytes": sum(sizes[name] for name in chosen if not screening.is_config(name)),
-        "kvBytesPerToken": screening.kv_bytes_per_token(config if isinstance(config, dict) else {}),
-        "formats": ["safetensors"],
+        "totalBytes": sum(sizes.values()),
+        "weightBytes": sum(sizes[name] for name in sizes if not screening.is_config(name)),
+        "kvBytesPerToken": configs.kv_bytes_per_token(shape),
+        "formats": [kind],
         "chatTemplate": True,
         "thinking": "<think>" in template,
     }
+
+
+def _choose(listing: hub.Listing) -> tuple[str, list[hub.RemoteFile]]:
+    """Return the format and the files that are taken of a listing. Raises `BadModel`."""
+    files = {file.name: file for file in listing.files}
+    choice = screening.choose([file.name for file in listing.files])
+    chosen = [files[name] for name in choice.names]
+    for file in chosen:
+        if file.size < 0:
+            raise BadModel("UnsafeModelContent", f"{file.name} has {file.size} bytes")
+        if screening.is_config(file.name):
+            configs.check_size(file.name, file.size)
+    return choice.format, chosen
 
 
 def _read_configs(
     client: hub.HubClient,
     model_id: str,
     commit: str,
-    sizes: dict[str, int],
+    chosen: Sequence[hub.RemoteFile],
     folder: pathlib.Path,
 ) -> dict[str, Any]:
     """Fetch, parse and screen the configuration files."""
     read: dict[str, Any] = {}
-    for name in screening.choose_files(sizes):
-        if not screening.is_config(name):
-            continue
-        if sizes[name] > screening.MAX_CONFIG_BYTES:
-            raise BadModel("UnsafeModelContent", f"{name} has {sizes[name]} bytes")
-        text = client.fetch(model_id, commit, name, folder).read_text(errors="replace")
-        read[name] = _parse(name, text)
+    taken = [file.name for file in chosen]
+    for file in chosen:
+        if screening.is_config(file.name):
+            data = client.fetch(model_id, commit, file, folder).read_bytes()
+            read[file.name] = configs.read(file.name, data, taken)
     return read
 
 
-def _parse(name: str, text: str) -> Any:
-    if not name.endswith(".json"):
-        return text
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadModel("ModelLoadFailed", f"{name} is not JSON") from None
-    if not isinstance(body, dict):
-        raise BadModel("ModelLoadFailed", f"{name} is not a JSON object")
-    if name == screening.INDEX:
-        screening.screen_index(body)
-    # The vocabulary's keys are words of the model, not settings.
-    if name not in ("vocab.json", "tokenizer.json"):
-        screening.screen(name, body)
-    return body
-
-
-def _chat_template(texts: dict[str, Any]) -> str:
-    named = texts.get("chat_template.jinja")
-    inside = (texts.get("tokenizer_config.json") or {}).get("chat_template")
-    return str(named or json.dumps(inside) if named or inside else "")
+def _read_gguf(
+    client: hub.HubClient,
+    model_id: str,
+    commit: str,
+    file: hub.RemoteFile,
+    folder: pathlib.Path,
+) -> gguf_header.Header:
+    """Return the head of a GGUF file, of which no more is fetched than that. Raises `BadModel`."""
+    for length in (HEAD_BYTES, gguf_header.MAX_HEAD_BYTES):
+        data = client.fetch(model_id, commit, file, folder, stop=length).read_bytes()
+        try:
+            return gguf_header.read(io.BytesIO(data), file.size, file.name)
+        except gguf_header.EndsEarly:
+            if len(data) == file.size:
+                break
+    raise BadModel("UnsafeModelContent", f"{file.name} ends inside its head")
 
 
 def model_folder(root: pathlib.Path, model_id: str, commit: str) -> pathlib.Path:
@@ -105,39 +126,44 @@ def stage(
 ) -> pathlib.Path:
     """Put a commit's files into place, complete and hashed, or not at all; return the folder.
 
-    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone; what was
-    changed since is fetched afresh. On a full volume nothing of this try is left behind.
+    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone; of what was
+    changed since, only what is still right is kept. On a full volume nothing of this try is left.
     """
     final = model_folder(root, model_id, commit)
     if _is_intact(final, progress):
         return final
     listing = client.list_files(model_id, commit)
-    files = {file.name: file for file in listing.files}
-    chosen = [files[name] for name in screening.choose_files(files)]
-    work = final.with_name(f".{commit}.staging")
-    progress.total_bytes = sum(file.size for file in chosen)
+    if listing.commit != commit:
+        raise TryAgain("HubUnavailable", f"the hub answers with the commit {listing.commit}")
+    _, chosen = _choose(listing)
+    weights = [file.name for file in chosen if not screening.is_config(file.name)]
+    work = claiming.claim(final, weights)
+    total = sum(file.size for file in chosen)
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        progress.phase, progress.folder = "downloading", work
-        _check_space(work, progress.total_bytes)
-        manifest = _fetch(client, model_id, commit, chosen, work, progress)
-        _finish(work, final, model_id, commit, manifest)
+        progress.begin(total, _bytes_in(work), work)
+        _check_space(work, total)
+        files = receiving.receive(client, model_id, commit, chosen, work=work, progress=progress)
+        progress.phase = "finishing"
+        _finish(work, final, {"modelID": model_id, "commit": commit, "files": files})
     except (OSError, TryAgain) as error:
-        if not _is_full(error):
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-        raise _no_room(final.parent, progress.total_bytes) from None
+        if _is_full(error):
+            shutil.rmtree(work, ignore_errors=True)
+            raise _no_room(final.parent, total) from None
+        if isinstance(error, FileNotFoundError):
+            raise transfer.taken_over() from None
+        raise
     return final
 
 
 def _is_intact(final: pathlib.Path, progress: Progress) -> bool:
-    """Say whether a model is there as it was staged; one that was changed is taken away."""
+    """Say whether a model is there as it was staged; one that was changed is none any more."""
     if not (final / COMPLETE).exists():
         return False
     try:
-        progress.total_bytes = progress.finished_bytes = check(final)
-    except BadModel:
-        pruning.remove(final)
+        progress.total_bytes = progress.finished_bytes = progress.found_bytes = check(final)
+    except (BadModel, TryAgain):
+        (final / COMPLETE).unlink(missing_ok=True)
+        pruning.flush(final)
         return False
     return True
 
@@ -148,30 +174,12 @@ def _is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
 
 
-def _fetch(
-    client: hub.HubClient,
-    model_id: str,
-    commit: str,
-    chosen: list[hub.RemoteFile],
-    work: pathlib.Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Fetch and screen the chosen files; return the manifest's entries."""
-    manifest: dict[str, Any] = {}
-    for file in chosen:
-        path = client.fetch(model_id, commit, file.name, work)
-        manifest[file.name] = _checked(path, file)
-        progress.finished_bytes += file.size
-        if screening.is_config(file.name):
-            _parse(file.name, path.read_text(errors="replace"))
-    progress.phase = "finishing"
-    shutil.rmtree(work / ".cache", ignore_errors=True)
-    return manifest
+def _bytes_in(folder: pathlib.Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _check_space(folder: pathlib.Path, needed: int) -> None:
-    there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    if shutil.disk_usage(folder).free < needed - there + SPARE_BYTES:
+    if shutil.disk_usage(folder).free < needed - _bytes_in(folder) + SPARE_BYTES:
         raise _no_room(folder, needed)
 
 
@@ -181,34 +189,24 @@ def _no_room(folder: pathlib.Path, needed: int) -> TryAgain:
     return TryAgain("InsufficientStorage", text)
 
 
-def _checked(path: pathlib.Path, file: hub.RemoteFile) -> dict[str, Any]:
-    """Return the manifest entry of a fetched file. Raises `BadModel` (IntegrityError)."""
-    size, digest = path.stat().st_size, hash_file(path)
-    if size != file.size or (file.sha256 is not None and digest != file.sha256):
-        path.unlink()
-        text = f"{file.name} has {size} bytes, {file.size} were promised, or another hash"
-        raise BadModel("IntegrityError", text)
-    return {"size": size, "sha256": digest}
-
-
-def _finish(
-    work: pathlib.Path,
-    final: pathlib.Path,
-    model_id: str,
-    commit: str,
-    manifest: dict[str, Any],
-) -> None:
+def _finish(work: pathlib.Path, final: pathlib.Path, manifest: dict[str, Any]) -> None:
     """Write manifest and marker, flush, and give the folder its name in one step."""
-    body = {"modelID": model_id, "commit": commit, "files": manifest}
-    (work / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True))
+    (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     for path in work.iterdir():
         pruning.flush(path)
     (work / COMPLETE).write_text(hash_file(work / MANIFEST))
     pruning.flush(work / COMPLETE)
     pruning.flush(work)
-    if final.exists():  # without its marker: an older, broken try
+    try:
+        work.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if (final / COMPLETE).exists():  # another process was quicker; its files were hashed too
+            pruning.remove(work)
+            return
         shutil.rmtree(final)
-    os.rename(work, final)
+        work.rename(final)
     pruning.flush(final.parent)
 
 
@@ -220,26 +218,35 @@ def check(folder: pathlib.Path) -> int:
     """
     if not (folder / COMPLETE).exists():
         raise TryAgain("CacheMissing", "the model's files are not staged")
-    if not (folder / MANIFEST).exists():
+    try:
+        return _check(folder)
+    except FileNotFoundError:  # pruned, or staged anew, in this very moment
+        raise TryAgain("CacheMissing", "the model went away while it was checked") from None
+
+
+def _check(folder: pathlib.Path) -> int:
+    there = _plain_files(folder)
+    if MANIFEST not in there:
         raise BadModel("IntegrityError", "the manifest is gone")
-    if (folder / COMPLETE).read_text() != hash_file(folder / MANIFEST):
+    if (folder / COMPLETE).read_bytes() != hash_file(folder / MANIFEST).encode():
         raise BadModel("IntegrityError", "the manifest was changed after staging")
-    files = json.loads((folder / MANIFEST).read_text())["files"]
-    there = {path.name for path in folder.iterdir()} - {MANIFEST, COMPLETE}
-    if there != set(files):
-        odd = ", ".join(sorted(there ^ set(files))[:5])
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        sizes = {name: (int(entry["size"]), entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadModel("IntegrityError", "the manifest is none") from None
+    if there - {MANIFEST, COMPLETE} != set(sizes):
+        odd = ", ".join(ascii(n) for n in sorted(there ^ {MANIFEST, COMPLETE, *sizes})[:5])
         raise BadModel("IntegrityError", f"files differ from the manifest: {odd}")
-    for name, entry in files.items():
-        path = folder / name
-        if path.stat().st_size != entry["size"] or hash_file(path) != entry["sha256"]:
+    for name, (size, digest) in sizes.items():
+        if (folder / name).stat().st_size != size or hash_file(folder / name) != digest:
             raise BadModel("IntegrityError", f"{name} was changed after staging")
-    return sum(entry["size"] for entry in files.values())
+    return sum(size for size, _ in sizes.values())
 
 
-def hash_file(path: pathlib.Path) -> str:
-    """Return the sha256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+def _plain_files(folder: pathlib.Path) -> set[str]:
+    """Return the names in a folder that holds plain files alone: no links, no folders."""
+    for path in folder.iterdir():
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise BadModel("IntegrityError", f"{path.name!a} is no plain file")
+    return {path.name for path in folder.iterdir()}

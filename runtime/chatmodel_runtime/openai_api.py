@@ -6,53 +6,35 @@ Called by `app`. Errors have OpenAI's shape, are generic and carry a request id.
 import contextlib
 import logging
 import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import fastapi
 import pydantic_core
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from fastapi.routing import APIRoute
 
-from chatmodel_runtime import chat, generating, scheduling
+from chatmodel_runtime import chat, generating, outcomes, refusals
+from chatmodel_runtime.schemas import problems
 from chatmodel_runtime.schemas.openai import ChatRequest
 
 logger = logging.getLogger(__name__)
 Body = dict[str, Any]
-GONE = 499  # what proxies write down when a client has left
+KINDS = {400: "invalid_request_error", 429: "rate_limit_error"}
 
 
-class _Route(APIRoute):
-    """A route whose refusals of a body have OpenAI's shape, without what was in the body."""
-
-    def get_route_handler(self) -> Callable[[fastapi.Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_or_refuse(request: fastapi.Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                fault = error.errors()[0]
-                where = ".".join(str(part) for part in fault["loc"][1:])
-                problem = _problem("invalid_request_error", str(fault["msg"]), param=where)
-                return JSONResponse(problem, 422)
-
-        return handle_or_refuse
+PREFIX = "/v1/"
 
 
-def build_router(story: chat.Chat) -> fastapi.APIRouter:
-    """Return the routes under `/v1`."""
-    router = fastapi.APIRouter(prefix="/v1", route_class=_Route)
+def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
+    """Add the routes under `/v1`."""
 
-    @router.get("/models")
+    @app.get("/v1/models", responses=problems.KEY)
     async def list_models() -> Body:
         return story.list_models()
 
-    @router.post("/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=problems.CHAT)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
-        trace_id, started = str(uuid.uuid4()), time.perf_counter()
+        trace_id, started = refusals.new_trace_id(), time.perf_counter()
         try:
             if body.stream:
                 events = await _begin(story.stream(body))
@@ -66,7 +48,12 @@ def build_router(story: chat.Chat) -> fastapi.APIRouter:
         _log(trace_id, response.status_code, started)
         return response
 
-    return router
+
+def refuse_body(fault: Body, trace_id: str) -> JSONResponse:
+    """Return the answer to a body that does not fit, from its first fault."""
+    where = ".".join(str(part) for part in fault["loc"][1:])
+    problem = _problem("invalid_request_error", str(fault["msg"]), param=where, trace_id=trace_id)
+    return JSONResponse(problem, 422)
 
 
 async def _begin(events: AsyncGenerator[Body]) -> AsyncGenerator[Body]:
@@ -86,7 +73,7 @@ async def _write(
     events: AsyncGenerator[Body], trace_id: str, started: float
 ) -> AsyncIterator[bytes]:
     """Yield server-sent events; what goes wrong on the way is the last one but the end's."""
-    status = GONE
+    status = outcomes.GONE
     try:
         try:
             async for event in events:
@@ -108,28 +95,11 @@ def _refuse(error: Exception, trace_id: str) -> JSONResponse:
 
 def _describe(error: Exception, trace_id: str) -> tuple[int, Body, dict[str, str]]:
     """Return status, body and headers that tell an error."""
-    headers: dict[str, str] = {}
-    found: tuple[int, str, str, str | None]
-    match error:
-        case scheduling.Overloaded():
-            headers = {"Retry-After": str(error.retry_after)}
-            found = (429, "rate_limit_error", "too many requests", None)
-        case scheduling.NotReady():
-            headers = {"Retry-After": "5"}
-            found = (503, "server_error", "the model is not ready", None)
-        case scheduling.DeadlineExceeded():
-            found = (504, "server_error", "the answer took too long", None)
-        case scheduling.ClientGone():
-            found = (GONE, "server_error", "the client has left", None)
-        case generating.PromptTooLong():
-            found = (400, "invalid_request_error", str(error), "context_length_exceeded")
-        case _:
-            logger.error(
-                "answer failed", extra={"trace_id": trace_id, "kind": type(error).__name__}
-            )
-            found = (500, "server_error", "error generating response", None)
-    status, kind, message, code = found
-    return status, _problem(kind, message, code=code, trace_id=trace_id), headers
+    found = outcomes.describe(error, trace_id)
+    code = "context_length_exceeded" if isinstance(error, generating.PromptTooLong) else None
+    kind = KINDS.get(found.status, "server_error")
+    problem = _problem(kind, found.sentence, code=code, trace_id=trace_id)
+    return found.status, problem, found.headers
 
 
 def _problem(
@@ -141,7 +111,7 @@ def _problem(
     trace_id: str = "",
 ) -> Body:
     error = {"message": message, "type": kind, "param": param, "code": code}
-    return {"error": error, "trace_id": trace_id or str(uuid.uuid4())}
+    return {"error": error, "trace_id": trace_id or refusals.new_trace_id()}
 
 
 def _log(trace_id: str, status: int, started: float) -> None:

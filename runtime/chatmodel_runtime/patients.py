@@ -3,6 +3,7 @@
 Called by `triage`. Never logs; a record number leaves this module only inside the lookup.
 """
 
+import asyncio
 import importlib.resources
 import json
 import urllib.parse
@@ -11,7 +12,8 @@ from typing import Any, Protocol
 import httpx2
 
 Summary = dict[str, Any]
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 30.0
+MAX_SUMMARY = 4 * 1024 * 1024  # bytes
 
 
 class PatientNotFound(Exception):
@@ -65,26 +67,37 @@ class DemoPatients:
 class HttpPatients:
     """The origin's patient API: `GET {url}/patients/{mrn}/summary`."""
 
-    def __init__(self, url: str) -> None:
-        self._client = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS)
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._timeout = timeout_seconds
+        # No proxy and no password of the environment: a record number goes to this host only.
+        self._client = httpx2.AsyncClient(base_url=url, timeout=timeout_seconds, trust_env=False)
 
     async def find(self, mrn: str) -> Summary | None:
         """Return the patient's summary; redirects are not followed."""
         if not mrn.strip("."):
             raise PatientNotFound  # dots would be another path
-        path = f"/patients/{urllib.parse.quote(mrn, safe='')}/summary"
         try:
-            response = await self._client.get(path)
-            if response.status_code == 404:
-                raise PatientNotFound
-            response.raise_for_status()
-            body = response.json()
-        except (httpx2.HTTPError, ValueError):
+            async with asyncio.timeout(self._timeout):
+                body = json.loads(await self._get(mrn))
+        except (httpx2.HTTPError, TimeoutError, ValueError, RecursionError):
             # Not "from": the cause's text holds the URL, and that the record number.
             raise PatientSourceDown from None
         if not isinstance(body, dict):
             raise PatientSourceDown
         return body
+
+    async def _get(self, mrn: str) -> bytes:
+        path = f"/patients/{urllib.parse.quote(mrn, safe='')}/summary"
+        async with self._client.stream("GET", path) as response:
+            if response.status_code == 404:
+                raise PatientNotFound
+            response.raise_for_status()
+            body = bytearray()
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > MAX_SUMMARY:
+                    raise PatientSourceDown
+            return bytes(body)
 
     async def close(self) -> None:
         """Close the connections."""

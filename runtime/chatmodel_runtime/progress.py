@@ -1,6 +1,6 @@
 """How far a staging is: for `/progress`, and in the log.
 
-Filled by `model_manager`, read by `management` and `__main__` from other threads.
+Filled by `model_manager` and `receiving`, read by `management` and `__main__` from other threads.
 """
 
 import dataclasses
@@ -18,18 +18,31 @@ class Progress:
     phase: str = "listing"
     total_bytes: int = 0
     finished_bytes: int = 0
+    found_bytes: int = 0
     folder: pathlib.Path | None = None
     started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def begin(self, total_bytes: int, found_bytes: int, folder: pathlib.Path) -> None:
+        """Note what there is to fetch, and what of it an earlier try has left in the folder."""
+        self.total_bytes, self.found_bytes = total_bytes, found_bytes
+        self.phase, self.folder, self.started = "downloading", folder, time.monotonic()
+
+    def finish(self, size: int) -> None:
+        """Note that another file is there and right."""
+        self.finished_bytes += size
 
     def read(self) -> dict[str, Any]:
         """Return the body of `/progress`; a file under way counts with what is on disk of it."""
         done = self.finished_bytes
         if self.folder is not None:
-            parts = self.folder.glob(".cache/huggingface/download/*.incomplete")
-            done += sum(part.stat().st_size for part in parts if part.exists())
+            done += sum(_size(part) for part in self.folder.glob("*.part"))
         done = min(done, self.total_bytes)
-        speed = done / max(time.monotonic() - self.started, 0.001)
+        # What was there already says nothing of how fast the rest comes.
+        fetched = max(0, done - self.found_bytes)
+        speed = fetched / max(time.monotonic() - self.started, 0.001)
         left = (self.total_bytes - done) / speed if speed else None
+        if self.total_bytes and done == self.total_bytes:
+            left = 0.0
         return {
             "phase": self.phase,
             "totalBytes": self.total_bytes,
@@ -38,6 +51,13 @@ class Progress:
             "etaSeconds": None if left is None else round(left, 1),
             "commit": self.commit,
         }
+
+
+def _size(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it got its name meanwhile
+        return 0
 
 
 class Reporter(threading.Thread):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 
 COMPLETE = "COMPLETE"
 _MODEL = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*")
-_COMMIT = re.compile(r"([0-9a-f]{40})|\.([0-9a-f]{40})\.staging")
+_COMMIT = re.compile(r"([0-9a-f]{40})|\.([0-9a-f]{40})(?:\.[0-9a-f]{8})?\.staging")
 
 
 def prune(root: pathlib.Path, keep: Collection[str]) -> list[str]:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chatmodel_runtime import heads, logs
 from chatmodel_runtime.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ def _configure(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         app,
         host=host,
         port=port,
+        http=heads.LimitedHead,
+        ws="none",  # there is nothing to talk to; an upgrade is answered as any request
         log_config=None,
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -113,6 +116,7 @@ class Servers:
     async def run(self, work: Awaitable[None]) -> None:
         """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(logs.log_uncaught)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         serving = [asyncio.ensure_future(s._serve([listener])) for s, listener in self._servers]

@@ -18,6 +18,8 @@ QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
 COMMIT = r"^[0-9a-f]{40}$"
 FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
+ORIGIN = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"  # of a web page; never "*"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
 
 
@@ -63,6 +65,7 @@ class Limits(Part):
     idle_deadline_seconds: float = pydantic.Field(default=120, gt=0)
     drain_seconds: float = pydantic.Field(default=10, ge=0)
     max_connection_age_seconds: float = pydantic.Field(default=5, gt=0)
+    body_seconds: float = pydantic.Field(default=10, gt=0)  # in which a request's body has to come
 
 
 class Hub(Part):
@@ -89,6 +92,9 @@ class ServeConfig(Part):
     auth: Auth = Auth()
     limits: Limits = Limits()
     threads: int | None = pydantic.Field(default=None, ge=1)  # None: from the CPU quota
+    # Web pages that browsers may let read the answers.
+    allowed_origins: tuple[Annotated[str, pydantic.Field(pattern=ORIGIN)], ...] = ()
+    development: bool = False  # the API describes itself on /docs and /openapi.json
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> "ServeConfig":
@@ -174,6 +180,8 @@ def read_environment(env: Mapping[str, str]) -> ServeConfig:
         "engine": "Mock" if mode == "mock" else "Auto",
         "patientContext": {"source": source, "url": url if source == "Http" else None},
         "auth": {"mode": "ApiKey", "keysDir": keys} if keys else {"mode": "None"},
+        "allowedOrigins": env.get("ALLOWED_ORIGINS", "").replace(",", " ").split(),
+        "development": env.get("DEVELOPMENT", "") == "1",
     }
     if mode != "mock":
         body |= _local_model(mode, env)
@@ -200,6 +208,14 @@ def port(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise ConfigError(f"{name}={text} is not a port")
     return int(text)
+
+
+def log_level(env: Mapping[str, str]) -> str:
+    """Return how much our own modules say. Raises `ConfigError`."""
+    level = (env.get("LOG_LEVEL") or "INFO").upper()
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"LOG_LEVEL={level} is unknown: use {', '.join(LOG_LEVELS)}")
+    return level
 
 
 def cache_dir(env: Mapping[str, str]) -> pathlib.Path:

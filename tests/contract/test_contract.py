@@ -79,6 +79,15 @@ def test_the_configuration_of_serve_is_understood_as_it_was_meant(spec: Body) ->
     assert found.limits.drain_seconds == SETTINGS.timings.drain_seconds
 
 
+def test_web_pages_that_may_read_the_answers_are_the_administrators_choice() -> None:
+    page = "https://chat.example.org"
+    network = MIRRORED.network.model_copy(update={"allowed_origins": (page,)})
+    chosen = MIRRORED.model_copy(update={"network": network})
+    found = settings.read_config("serve", json.dumps(config({"mode": "mock"}, "serve", chosen)))
+    assert isinstance(found, settings.ServeConfig)
+    assert found.allowed_origins == (page,)
+
+
 @pytest.mark.parametrize("spec", FETCHED)
 def test_the_configuration_of_inspect_is_understood_as_it_was_meant(spec: Body) -> None:
     found, source = read(spec, "inspect"), prepared(spec).spec.source
@@ -151,9 +160,11 @@ class OneModelHub:
         found = (hub.RemoteFile(name, len(text), None) for name, text in self.files.items())
         return hub.Listing(COMMIT, tuple(found))
 
-    def fetch(self, model_id: str, commit: str, name: str, folder: pathlib.Path) -> pathlib.Path:
-        path = folder / name
-        path.write_text(self.files[name])
+    def fetch(
+        self, model_id: str, commit: str, file: hub.RemoteFile, folder: pathlib.Path
+    ) -> pathlib.Path:
+        path = folder / file.name
+        path.write_text(self.files[file.name])
         return path
 
 

@@ -3,13 +3,14 @@
     hub_mirror.py --root DIR [--host 127.0.0.1] [--port 8080]
 
 A model is a folder `<root>/<org>/<name>/` with `refs.json` (branch or tag -> commit, and maybe
-`"gated": true`) and one folder for each commit. `<file>.synthetic` stands for a file of zeros
-behind a head: `{"size": bytes, "head": base64}`.
+`"gated": true`) and one folder for each commit. `<file>.synthetic`: zeros behind a head, as
+`{"size": bytes, "head": base64}`.
 
-Faults on command, for tests: `POST /_admin/faults` with a list of
-`{"match": "substring of the path", "status": 503, "times": 1, "headers": {}, "cut": bytes,
-"seconds_per_mib": 0.5}`; the first that matches is used up. `GET /_admin/requests` says what was
-asked, with whether a token came along, never the token.
+Faults on command: `POST /_admin/faults` with a list of `{"match": "substring of the path",
+"status": 503, "times": 1, "headers": {}, "cut": bytes, "seconds_per_mib": 0.5}`; the first that
+matches is used up. Also `"short": bytes` (the body ends early, and says so), `"flip": offset` (a
+wrong bit), `"hang": bytes` (then nothing until the client is gone). `GET /_admin/requests` says
+what was asked, with whether a token came along, never the token.
 """
 
 import argparse
@@ -88,12 +89,14 @@ class Repositories:
         found = (p for p in sorted(folder.rglob("*")) if p.is_file())
         return [File(str(p.relative_to(folder)).removesuffix(".synthetic"), p) for p in found]
 
-    def sha256(self, file: File) -> str:
+    def digest(self, file: File) -> str:
+        """Return the hash the hub promises: sha256 of a large file, git's sha1 of a small one."""
         stat = file.path.stat()
         key = (file.path, stat.st_mtime_ns, stat.st_size)
         if key not in self._digests:
-            digest = hashlib.sha256()
-            for block in file.read(0, file.size):
+            head = b"blob %d\0" % (size := file.size)
+            digest = hashlib.sha256() if size >= LARGE else hashlib.sha1(head)
+            for block in file.read(0, size):
                 digest.update(block)
             self._digests[key] = digest.hexdigest()
         return self._digests[key]
@@ -103,13 +106,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """One request. The server carries repositories, faults and the record of requests."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "MirrorServer"
 
     def log_message(self, *args: Any) -> None:
         """Stay silent: `/_admin/requests` tells."""
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -124,8 +125,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/_admin/requests":
             self._json(200, self.server.requests)
             return
-        has_token = "Authorization" in self.headers
-        self.server.requests.append({"method": self.command, "path": path, "token": has_token})
+        asked = {"token": "Authorization" in self.headers, "range": self.headers.get("Range", "")}
+        self.server.requests.append({"method": self.command, "path": path, **asked})
         fault = self.server.next_fault(path, body_sent=self.command == "GET")
         if fault is not None and "status" in fault:
             self._json(fault["status"], {"error": "as told"}, fault.get("headers", {}))
@@ -138,6 +139,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._file(found[1], found[2], found[3], fault or {})
         else:
             self._json(404, {"error": "not found"})
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _open(self, model_id: str, revision: str) -> str | None:
         """Return the commit, or answer as the hub does where there is none."""
@@ -154,38 +158,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return commit
 
     def _info(self, model_id: str, revision: str) -> None:
-        commit = self._open(model_id, revision)
-        if commit is None:
+        if (commit := self._open(model_id, revision)) is None:
             return
         siblings = [
-            {"rfilename": f.name, "size": f.size, **self._blob(f)}
+            {"rfilename": f.name, "size": f.size, **self._blob(f, "blobId", "sha256")}
             for f in self.server.repositories.files(model_id, commit)
         ]
         self._json(200, {"id": model_id, "modelId": model_id, "sha": commit, "siblings": siblings})
 
-    def _blob(self, file: File) -> dict[str, Any]:
-        digest = self.server.repositories.sha256(file)
-        blob: dict[str, Any] = {"blobId": digest[:40]}
-        if file.size >= LARGE:
-            blob["lfs"] = {"sha256": digest, "size": file.size, "pointerSize": 134}
-        return blob
-
     def _tree(self, model_id: str, revision: str) -> None:
-        commit = self._open(model_id, revision)
-        if commit is None:
+        if (commit := self._open(model_id, revision)) is None:
             return
-        entries = []
-        for file in self.server.repositories.files(model_id, commit):
-            digest = self.server.repositories.sha256(file)
-            entry = {"type": "file", "path": file.name, "size": file.size, "oid": digest[:40]}
-            if file.size >= LARGE:
-                entry["lfs"] = {"oid": digest, "size": file.size, "pointerSize": 134}
-            entries.append(entry)
+        entries = [
+            {"type": "file", "path": f.name, "size": f.size, **self._blob(f, "oid", "oid")}
+            for f in self.server.repositories.files(model_id, commit)
+        ]
         self._json(200, entries)
 
+    def _blob(self, file: File, own: str, large: str) -> dict[str, Any]:
+        digest = self.server.repositories.digest(file)
+        lfs = {large: digest, "size": file.size, "pointerSize": 134}
+        return {own: digest[:40]} | ({"lfs": lfs} if file.size >= LARGE else {})
+
     def _file(self, model_id: str, revision: str, name: str, fault: dict[str, Any]) -> None:
-        commit = self._open(model_id, revision)
-        if commit is None:
+        if (commit := self._open(model_id, revision)) is None:
             return
         files = {f.name: f for f in self.server.repositories.files(model_id, commit)}
         if name not in files:
@@ -193,35 +189,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         file = files[name]
         start, stop = _range(self.headers.get("Range"), file.size)
-        digest = self.server.repositories.sha256(file)
-        etag = digest if file.size >= LARGE else digest[:40]
+        digest = self.server.repositories.digest(file)
+        last = min(stop, start + fault.get("short", stop))
         self.send_response(206 if self.headers.get("Range") else 200)
-        self.send_header("ETag", f'"{etag}"')
+        self.send_header("ETag", f'"{digest}"')
         self.send_header("X-Repo-Commit", commit)
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(stop - start))
+        self.send_header("Content-Length", str(last - start))
         self.send_header("Content-Type", "application/octet-stream")
         if file.size >= LARGE:
             self.send_header("X-Linked-Size", str(file.size))
-            self.send_header("X-Linked-Etag", f'"{etag}"')
+            self.send_header("X-Linked-Etag", f'"{digest}"')
         if self.headers.get("Range"):
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{file.size}")
+            self.send_header("Content-Range", f"bytes {start}-{last - 1}/{file.size}")
         self.end_headers()
         if self.command == "GET":
-            self._body(file, start, stop, fault)
+            self._body(file, start, last, fault)
 
     def _body(self, file: File, start: int, stop: int, fault: dict[str, Any]) -> None:
-        cut, sent = fault.get("cut"), 0
-        pause = float(fault.get("seconds_per_mib", 0))
-        for block in file.read(start, stop):
-            if cut is not None and sent + len(block) > cut:
-                self.wfile.write(block[: cut - sent])
-                self.close_connection = True
-                return
+        last = min(stop, start + fault.get("cut", fault.get("hang", stop)))
+        wrong, pause = fault.get("flip", -1), float(fault.get("seconds_per_mib", 0))
+        for block in file.read(start, last):
+            if start <= wrong < start + len(block):
+                at = wrong - start
+                block = block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :]
             self.wfile.write(block)
-            sent += len(block)
-            if pause:
-                time.sleep(pause * len(block) / (1 << 20))
+            start += len(block)
+            time.sleep(pause * len(block) / (1 << 20))
+        if start < stop:
+            self.close_connection = True
+            if "hang" in fault:
+                self.server.hanging.release()
+                self.connection.recv(1)
 
     def _json(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
@@ -252,6 +251,7 @@ class MirrorServer(http.server.ThreadingHTTPServer):
         self.repositories = Repositories(root)
         self.faults: list[dict[str, Any]] = []
         self.requests: list[dict[str, Any]] = []
+        self.hanging = threading.Semaphore(0)  # bodies that were held up
         self._lock = threading.Lock()
 
     def next_fault(self, path: str, *, body_sent: bool) -> dict[str, Any] | None:

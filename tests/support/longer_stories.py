@@ -11,6 +11,7 @@ ROOM = {
     "a-swap-that-ends-in-nothing-is-undone-at-its-deadline": 1,
     "a-nominated-pod-is-waited-for": 1,
     "hold-still-undoes-a-swap": 1,
+    "rollouts-close-upon-each-other-keep-one-to-go-back-to": 3,
 }
 STORIES: dict[str, Story] = {
     "a-bad-model-and-a-spoilt-last-good-heal-later": [
@@ -56,6 +57,13 @@ STORIES: dict[str, Story] = {
                 model={"id": "demo/load-fail", "tokenSecretRef": {"name": "hub", "key": "HF_TOKEN"}}
             ),
         ),
+    ],
+    "rollouts-close-upon-each-other-keep-one-to-go-back-to": [
+        (0, edit(**GOOD)),
+        (60, rollout(restartToken="one")),
+        (76, rollout(restartToken="two")),
+        (92, rollout(restartToken="three")),
+        (108, rollout(restartToken="four")),
     ],
     "history-has-a-limit": [
         (0, edit(mode="mock", rollout={"bakeSeconds": 10, "historyLimit": 1})),

@@ -199,6 +199,7 @@ def _serve_config(
     assert size is not None
     staged = source.model_id is not None and spec.commit is not None
     context = {"source": source.patient_context.source, "url": source.patient_context.url}
+    origins = list(settings.network.allowed_origins)
     return {
         "command": "serve",
         "chatModel": chatmodel,
@@ -219,6 +220,7 @@ def _serve_config(
             "drainSeconds": timings.drain_seconds,
             "maxConnectionAgeSeconds": timings.max_connection_age_seconds,
         },
+        **({"allowedOrigins": origins} if origins else {}),
     }
 
 

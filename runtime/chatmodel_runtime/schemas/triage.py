@@ -4,18 +4,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-
-def _no_path(mrn: str) -> str:
-    if not mrn.strip("."):
-        raise ValueError("a record number is more than dots")
-    return mrn
-
-
-Mrn = Annotated[
-    str,
-    pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"),
-    pydantic.AfterValidator(_no_path),
-]
+# Not only dots: those would be another path.
+Mrn = Annotated[str, pydantic.Field(pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=64)]
 NonEmpty = Annotated[str, pydantic.Field(min_length=1, max_length=8000)]
 
 

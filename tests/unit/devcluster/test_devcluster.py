@@ -147,6 +147,7 @@ def test_docker_and_buildah_get_their_own_command_lines(tmp_path: pathlib.Path) 
     assert docker[-1] == str(tmp_path)
     buildah = images.build_command(image, tmp_path, docker=False, wheels=pathlib.Path("/w"))
     assert buildah[:2] == ["buildah", "bud"]
+    assert buildah[buildah.index("--network") + 1] == "host"
     assert "/w:/wheels:ro" in buildah
     assert buildah[buildah.index("--target") + 1] == "cpu"
 

@@ -15,14 +15,7 @@ from typing import Any
 import httpx2
 import hub_mirror
 import pytest
-
-COMMIT = "1" * 40
-CONFIG = {"num_attention_heads": 4, "hidden_size": 96, "num_hidden_layers": 2}
-FILES = {
-    "config.json": json.dumps(CONFIG).encode(),
-    "tokenizer_config.json": json.dumps({"chat_template": "{{ x }}<think>"}).encode(),
-    "model.safetensors": b"weights " * 50_000,
-}
+from small_models import COMMIT, FILES
 
 
 @dataclasses.dataclass

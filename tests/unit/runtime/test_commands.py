@@ -150,5 +150,6 @@ def test_a_download_that_the_hub_refuses_ends_with_its_reason(
 ) -> None:
     env = {"LLM_MODE": "huggingface", "HF_ENDPOINT": mirror.endpoint}
     assert run(tmp_path, "download", MODEL_ID="demo/absent", **env)[0] == 65
-    mirror.fail({"match": "/revision/", "status": 503, "times": 99})
+    later = {"Retry-After": "86400"}  # longer than anybody waits
+    mirror.fail({"match": "/revision/", "status": 503, "headers": later})
     assert run(tmp_path, "download", MODEL_ID="demo/tiny", **env)[0] == 75

@@ -65,6 +65,18 @@ def test_a_key_that_was_replaced_is_void_at_once(folder: pathlib.Path) -> None:
     assert not api_keys.allows(bearer("right"))
 
 
+def test_a_key_that_was_replaced_within_one_tick_of_the_clock_is_void_too(
+    folder: pathlib.Path,
+) -> None:
+    api_keys = opened(folder)
+    assert api_keys.allows(bearer("right"))
+    before = (folder / "api-key").stat()
+    (folder / "new").write_text("fresh\n")
+    os.utime(folder / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(folder / "new", folder / "api-key")
+    assert [api_keys.allows(bearer(key)) for key in ("fresh", "right")] == [True, False]
+
+
 def test_a_mounted_secret_is_followed_when_the_kubelet_swaps_it(tmp_path: pathlib.Path) -> None:
     for version, key in (("..v1", "first"), ("..v2", "second")):
         (tmp_path / version).mkdir()

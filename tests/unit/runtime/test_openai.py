@@ -187,6 +187,6 @@ def test_an_answer_past_its_deadline_ends_its_stream_with_the_reason(
     assert post(runtime).status_code == 504
     lines = [line for line in post(runtime, stream=True).text.split("\n\n") if line]
     assert json.loads(lines[-2].removeprefix("data: "))["error"]["message"] == (
-        "the answer took too long"
+        "The answer took too long"
     )
     assert lines[-1] == "data: [DONE]"

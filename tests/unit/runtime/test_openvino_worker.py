@@ -3,10 +3,13 @@
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import gguf
+import httpx2
 import models
 import pytest
+from staged import COMMIT, lay_down
 
 from chatmodel_runtime.engines import choosing, openvino_files, openvino_tokenizer
 from chatmodel_runtime.engines.openvino import OpenVINOEngine
@@ -14,6 +17,14 @@ from chatmodel_runtime.engines.openvino_worker import Worker
 from chatmodel_runtime.errors import BadModel
 
 BLOCKS, BLOCK_TOKENS = 8, 32
+
+
+class Runtime(Protocol):
+    """A process of conftest.py."""
+
+    management: str
+
+    def lines(self) -> list[dict[str, Any]]: ...
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +218,20 @@ def test_the_engine_follows_from_the_files(tmp_path: pathlib.Path, name: str, en
     (tmp_path / name).touch()
     chosen, why = choosing.choose_engine(tmp_path)
     assert (chosen, engine in why) == (engine, True)
+
+
+def test_a_server_alone_says_which_engine_it_chose_and_why(
+    start: Callable[..., Runtime], tmp_path: pathlib.Path
+) -> None:
+    root = tmp_path / "models" / models.QWEN.replace("/", "--")
+    root.mkdir(parents=True)
+    lay_down(models.qwen_gguf(), root / COMMIT)
+    runtime = start(LLM_MODE="qwen", MODEL_CACHE_DIR=str(tmp_path / "models"))
+    (line,) = (line for line in runtime.lines() if line["message"] == "engine chosen")
+    assert line["engine"] == "OpenVINO"
+    assert line["why"] == "the model is a GGUF file, which OpenVINO loads"
+    verified = httpx2.post(f"{runtime.management}/verify", timeout=60).json()
+    assert (verified["ok"], verified["engine"], verified["commit"]) == (True, "OpenVINO", COMMIT)
 
 
 def test_no_engine_is_chosen_for_what_none_loads(tmp_path: pathlib.Path) -> None:

@@ -119,6 +119,53 @@ async def test_anything_but_a_summary_means_that_the_source_is_down(status: int,
         assert len(paths) == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"a": "' + "x" * patients.MAX_SUMMARY + '"}', id="too large"),
+        pytest.param("[" * 100_000 + "]" * 100_000, id="too deep"),
+        pytest.param("9" * 5000, id="a number too long to read"),
+    ],
+)
+async def test_a_summary_that_is_too_much_is_no_summary(body: str) -> None:
+    async with patient_api(200, body) as (url, _):
+        with pytest.raises(patients.PatientSourceDown):
+            await find(url, "P1")
+
+
+async def test_a_source_that_trickles_is_given_up_after_the_time_of_the_whole() -> None:
+    gone = asyncio.Event()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        source = patients.HttpPatients(url, timeout_seconds=0.2)
+        with pytest.raises(patients.PatientSourceDown):
+            await source.find("P1")
+        await source.close()
+        await asyncio.wait_for(gone.wait(), 10)
+
+
+async def test_a_proxy_of_the_environment_is_not_told_the_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with patient_api(*OK) as (url, paths):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        assert await find(url, "P1") == {"patient": {"sex": "male"}}
+    assert paths == ["/patients/P1/summary"]
+
+
 async def test_a_source_that_does_not_listen_is_down_and_the_error_names_nobody() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -190,15 +190,6 @@ async def test_a_request_that_fails_frees_its_worker(make: Make) -> None:
     assert (await scheduler.answer(question(), BUDGET)).text == "Rest."
 
 
-async def test_a_first_piece_that_does_not_come_ends_the_request(make: Make) -> None:
-    engine = ScriptedEngine("a b c")
-    scheduler = await make(engine, first=0.05, deadline=9)
-    engine.gate.clear()
-    with pytest.raises(scheduling.DeadlineExceeded):
-        await scheduler.answer(question(), BUDGET)
-    assert scheduler.active == 0
-
-
 async def test_waiting_in_the_queue_counts_for_the_first_piece(make: Make) -> None:
     engine = ScriptedEngine()
     scheduler = await make(engine, queued=1, first=0.05, deadline=9)

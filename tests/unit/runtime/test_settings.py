@@ -195,3 +195,13 @@ def test_only_the_spelling_of_the_contract_is_taken() -> None:
         serve(
             {key: value for key, value in MOCK.items() if key != "chatModel"} | {"chat_model": "x"}
         )
+
+
+@pytest.mark.parametrize(("text", "level"), [("", "INFO"), ("debug", "DEBUG"), ("ERROR", "ERROR")])
+def test_how_much_is_said_is_a_variable(text: str, level: str) -> None:
+    assert settings.log_level({"LOG_LEVEL": text}) == level
+
+
+def test_a_level_that_is_unknown_is_refused() -> None:
+    with pytest.raises(ConfigError, match="LOG_LEVEL=LOUD is unknown: use DEBUG"):
+        settings.log_level({"LOG_LEVEL": "loud"})
