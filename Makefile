@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	$(BIN)/pip install -q --disable-pip-version-check $(addprefix --find-links ,$(WHEELS)) \
-	  $(if $(WHEELS),"torch==2.13.0+cpu",) -e '.[operator,runtime,otel,torch,test]'
+	  $(if $(WHEELS),"torch==2.13.0+cpu",) -e '.[operator,runtime,otel,torch,openvino,test]'
 	touch $@
 
 .PHONY: install

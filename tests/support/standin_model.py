@@ -5,6 +5,7 @@ Made and kept by `models`; tests and demo ask the questions of LESSONS.
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 RUNTIME = pathlib.Path(__file__).parents[2] / "runtime/chatmodel_runtime"
@@ -107,13 +108,104 @@ def make_qwen(folder: pathlib.Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+# Name in a GGUF file → name in the model.
+OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+INNER = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_output": "self_attn.o_proj",
+    **{f"attn_{kind}": f"self_attn.{kind}_proj" for kind in "qkv"},
+    **{f"attn_{kind}_norm": f"self_attn.{kind}_norm" for kind in "qk"},
+    **{f"ffn_{kind}": f"mlp.{kind}_proj" for kind in ("gate", "up", "down")},
+}
+
+
+def make_qwen_gguf(qwen: pathlib.Path, folder: pathlib.Path) -> None:
+    """Write the stand-in as the one GGUF file that holds model, tokenizer and chat template."""
+    import gguf
+    from safetensors.numpy import load_file
+
+    config = json.loads((qwen / "config.json").read_text())
+    writer = gguf.GGUFWriter(folder / "stand-in.gguf", "qwen3")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    _write_tokenizer(writer, json.loads((qwen / "tokenizer.json").read_text()), config)
+    tensors = load_file(qwen / "model.safetensors")
+    names = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in OUTER.items()}
+    for i in range(config["num_hidden_layers"]):
+        for ours, theirs in INNER.items():
+            names[f"blk.{i}.{ours}.weight"] = f"model.layers.{i}.{theirs}.weight"
+    for ours, theirs in names.items():
+        flat = tensors[theirs].ndim == 1  # OpenVINO reads 32 bits for norms alone
+        writer.add_tensor(ours, tensors[theirs].astype("float32" if flat else "float16"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def make_qwen_ir(qwen: pathlib.Path, folder: pathlib.Path) -> None:
+    """Write the stand-in as an OpenVINO IR, with its tokenizer converted as publishers do it."""
+    from transformers import AutoTokenizer
+
+    from chatmodel_runtime.engines.openvino_tokenizer import import_library
+
+    library = import_library()
+    import openvino
+    import openvino_tokenizers
+
+    make_qwen_gguf(qwen, folder)
+    file = next(folder.glob("*.gguf"))
+    library.LLMPipeline(file, "CPU", enable_save_ov_model=True)
+    file.unlink()
+    both = openvino_tokenizers.convert_tokenizer(
+        AutoTokenizer.from_pretrained(qwen), with_detokenizer=True
+    )
+    for name, model in zip(("tokenizer", "detokenizer"), both, strict=True):
+        openvino.save_model(model, folder / f"openvino_{name}.xml")
+    for path in qwen.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, folder / path.name)
+
+
+def _write_tokenizer(writer: Any, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
+    import gguf
+
+    words = {number: word for word, number in tokenizer["model"]["vocab"].items()}
+    kinds = dict.fromkeys(words, gguf.TokenType.NORMAL)
+    for added in tokenizer["added_tokens"]:
+        words[added["id"]] = added["content"]
+        special = added["special"]
+        kinds[added["id"]] = gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list([words[i] for i in range(len(words))])
+    writer.add_token_types([kinds[i] for i in range(len(words))])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_pad_token_id(config["pad_token_id"])
+    writer.add_chat_template(TEMPLATE)
+
+
 def make_tokenizer() -> Any:
     """Train a byte-level tokenizer on the lessons, with Qwen's control tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Each digit alone, as Qwen has it, and as OpenVINO reads it from a GGUF file.
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
     core.decoder = decoders.ByteLevel()
     texts = [m["content"] for messages, _, _ in lessons() for m in messages]
     texts += [text for _, thought, answer in lessons() for text in (thought, answer)]

@@ -1,0 +1,24 @@
+"""Which engine a model on disk is for, when nobody has said: by the names of its files alone.
+
+Called by `__main__` outside of clusters; in one the operator has chosen, by the same order
+(`chatmodel_operator.resolution`).
+"""
+
+import pathlib
+
+from chatmodel_runtime.errors import BadModel
+
+# Pattern of a file's name, the engine that loads it, and what such a file is.
+FORMATS = (
+    ("model*.safetensors", "Transformers", "safetensors"),
+    ("openvino_*.xml", "OpenVINO", "an OpenVINO IR"),
+    ("*.gguf", "OpenVINO", "a GGUF file"),
+)
+
+
+def choose_engine(folder: pathlib.Path) -> tuple[str, str]:
+    """Return the engine for a model's folder, and why. Raises `BadModel` (EngineUnsupported)."""
+    for pattern, engine, what in FORMATS:
+        if any(folder.glob(pattern)):
+            return engine, f"the model is {what}, which {engine} loads"
+    raise BadModel("EngineUnsupported", "the model is no safetensors, OpenVINO IR or GGUF file")
