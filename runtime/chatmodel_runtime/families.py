@@ -1,4 +1,4 @@
-"""Every metric of `/metrics`: name, meaning, labels with all their values. Pure.
+"""Every metric of `/metrics`: name, meaning, labels with all their values; what spans keep. Pure.
 
 `metrics` builds them, `metrics_page` writes `docs/metrics.md` of them. Label sets are closed:
 nothing of a request ever becomes a label.
@@ -166,3 +166,12 @@ INFO = Family(
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 # vLLM's words for how a generation ended; it has none for a deadline.
 FINISHED_REASONS = {"stop": "stop", "length": "length", "cancelled": "abort", "failed": "error"}
+# What of a request's span may leave the process, see `spans`.
+SPAN_ATTRIBUTES = (
+    "http.request.method",  # of a closed set: FastAPI says _OTHER for what is no method
+    "http.route",
+    "http.response.status_code",
+    "url.scheme",
+    "network.protocol.version",
+    "error.type",
+)

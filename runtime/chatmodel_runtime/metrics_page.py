@@ -7,7 +7,7 @@ import argparse
 import pathlib
 import sys
 
-from chatmodel_runtime.families import FAMILIES, FINISHED_REASONS, Family
+from chatmodel_runtime.families import FAMILIES, FINISHED_REASONS, SPAN_ATTRIBUTES, Family
 
 HEAD = """# Metrics of the runtime
 
@@ -35,6 +35,15 @@ TAIL = """
 
 `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` and the other
 `process_` metrics that every Prometheus client has.
+
+## Traces
+
+FastAPI's own OpenTelemetry support makes one span of each request on the public port when the extra
+`otel` is installed and `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is
+set; protocol `http/protobuf`. The other standard variables hold too: sampler, headers, resource. A
+caller's trace goes on. What leaves the process is the route and these attributes, nothing else:
+{attributes}. No path, query string, host, address, header, trace state, event or text of an error
+is among them. OpenTelemetry's metrics and logs stay off.
 """
 
 
@@ -49,6 +58,7 @@ def build_page() -> str:
         f"| `{family.exposed_alias}` | `{family.exposed}` |" for family in FAMILIES if family.alias
     ]
     reasons = ", ".join(f"`{theirs}` for `{ours}`" for ours, theirs in FINISHED_REASONS.items())
+    attributes = ", ".join(f"`{name}`" for name in SPAN_ATTRIBUTES)
     return (
         HEAD
         + "\n".join(lines)
@@ -56,7 +66,7 @@ def build_page() -> str:
         + ALIASES
         + "\n".join(aliases)
         + "\n"
-        + TAIL.format(reasons=reasons)
+        + TAIL.format(reasons=reasons, attributes=attributes)
     )
 
 

@@ -13,14 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, Status
 
-KEPT = (
-    "http.request.method",  # of a closed set: FastAPI says _OTHER for what is no method
-    "http.route",
-    "http.response.status_code",
-    "url.scheme",
-    "network.protocol.version",
-    "error.type",
-)
+from chatmodel_runtime.families import SPAN_ATTRIBUTES
 
 
 class OnlyKept(SpanExporter):
@@ -62,7 +55,7 @@ def build_exporter() -> SpanExporter:
 
 def _copy(span: ReadableSpan) -> ReadableSpan:
     given = span.attributes or {}
-    kept = {key: given[key] for key in KEPT if key in given}
+    kept = {key: given[key] for key in SPAN_ATTRIBUTES if key in given}
     words = [str(kept[key]) for key in ("http.request.method", "http.route") if key in kept]
     return ReadableSpan(
         name=" ".join(words) or "HTTP",
