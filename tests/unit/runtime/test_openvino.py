@@ -191,12 +191,14 @@ async def dying() -> AsyncIterator[OpenVINOEngine]:
 async def test_a_process_that_dies_fails_its_requests_and_is_seen(dying: OpenVINOEngine) -> None:
     assert dying.is_alive() and dying._process is not None
     assert (await answer(dying)).text
-    with pytest.raises(EngineDead):
-        async with contextlib.aclosing(dying.submit(request(dying, WORD, 1500, HOT))) as steps:
-            await anext(steps)
-            os.kill(dying._process._process.pid, signal.SIGKILL)
-            async for _ in steps:
-                pass
+    pid = dying._process._process.pid
+    os.kill(pid, signal.SIGSTOP)  # so that it has not answered before it dies
+    async with contextlib.aclosing(dying.submit(request(dying, WORD, 8))) as steps:
+        first = asyncio.ensure_future(anext(steps))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineDead):
+            await first
     with pytest.raises(EngineDead):
         await collect(dying, request(dying, WORD, 2))
     assert not dying.is_alive()
