@@ -5,22 +5,16 @@ converted.
 """
 
 import dataclasses
-import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from chatmodel_runtime import gguf_header
+from chatmodel_runtime import configs, gguf_header, screening
 from chatmodel_runtime.errors import BadModel
 
-IR = tuple(
-    f"openvino_{part}.{kind}"
-    for part in ("model", "tokenizer", "detokenizer")
-    for kind in ("xml", "bin")
-)
 # Measured: of a GGUF the library holds the tensors as read and once more as packed; an IR's are
 # mapped from the file, so that only the packed ones count.
 GGUF_COPIES = 2
-KV_BYTES = 2  # 16 bits, see `engines.openvino`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Found:
 
     path: pathlib.Path
     weights: int
-    kv_bytes: int  # of one token
+    kv_bytes: int  # of one token in 16 bits
     context_tokens: int | None
     ends: tuple[int, ...]
 
@@ -39,7 +33,7 @@ def find(folder: pathlib.Path) -> Found:
 
     Raises `BadModel`: EngineUnsupported, or what is wrong with the head of a file.
     """
-    if all((folder / name).exists() for name in IR):
+    if all((folder / name).exists() for name in screening.IR):
         return _read_ir(folder)
     found = sorted(folder.glob("*.gguf"))
     if len(found) == 1:
@@ -49,8 +43,8 @@ def find(folder: pathlib.Path) -> Found:
 
 
 def _read_ir(folder: pathlib.Path) -> Found:
-    config = _read_json(folder / "config.json")
-    ends = _read_json(folder / "generation_config.json").get("eos_token_id")
+    config = _read_config(folder / "config.json")
+    ends = _read_config(folder / "generation_config.json").get("eos_token_id")
     if ends is None:
         ends = config.get("eos_token_id")
     return Found(
@@ -80,26 +74,18 @@ def _read_gguf(path: pathlib.Path) -> Found:
     )
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text())
-    except FileNotFoundError:
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    if not path.exists():
         return {}
-    except ValueError:
-        raise BadModel("ModelLoadFailed", f"{path.name} is not JSON") from None
-    if not isinstance(body, dict):
-        raise BadModel("ModelLoadFailed", f"{path.name} is not a JSON object")
+    body: dict[str, Any] = configs.read(path.name, path.read_bytes(), ())
     return body
 
 
-def _count_kv_bytes(shape: dict[str, Any]) -> int:
-    """Return the bytes one token takes: keys and values of every layer's key-value heads."""
-    heads = _number(shape.get("num_attention_heads"))
-    layers, width = _number(shape.get("num_hidden_layers")), _number(shape.get("hidden_size"))
-    if not heads or not layers or not width:
+def _count_kv_bytes(shape: Mapping[str, Any]) -> int:
+    found = configs.kv_bytes_per_token(shape)
+    if found is None:
         raise BadModel("EngineUnsupported", "the model does not say how many layers and heads")
-    size = _number(shape.get("head_dim")) or width // heads
-    return 2 * KV_BYTES * layers * size * (_number(shape.get("num_key_value_heads")) or heads)
+    return found
 
 
 def _number(value: Any) -> int | None:
