@@ -30,8 +30,9 @@ from chatmodel_runtime import (
     settings,
     triage,
 )
-from chatmodel_runtime.engines import Engine
+from chatmodel_runtime.engines import Engine, machine
 from chatmodel_runtime.engines.mock import MockEngine, read_behaviour
+from chatmodel_runtime.engines.vllm import VllmEngine
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
 from chatmodel_runtime.logs import configure_logs
 from chatmodel_runtime.progress import Progress, Reporter
@@ -210,9 +211,11 @@ async def _serve(
 def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engine:
     if config.engine == "Mock":
         return MockEngine(read_behaviour(env))
+    assert config.model_dir is not None
+    if config.engine == "VLLM":
+        return VllmEngine(config.model_dir, gpus=machine.count_gpus())
     from chatmodel_runtime.engines.torch import TorchEngine
 
-    assert config.model_dir is not None
     return TorchEngine(config.model_dir, config.threads)
 
 

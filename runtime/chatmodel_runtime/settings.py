@@ -82,7 +82,7 @@ class ServeConfig(Part):
     mode: Literal["mock", "qwen", "huggingface"]
     model_id: str | None = pydantic.Field(default=None, alias="modelID", pattern=MODEL_ID)
     commit: str | None = pydantic.Field(default=None, pattern=COMMIT)
-    engine: Literal["Mock", "Transformers"]
+    engine: Literal["Mock", "Transformers", "VLLM"]
     model_dir: pathlib.Path | None = None
     generation: Generation = Generation()
     patient_context: PatientContext = PatientContext()
