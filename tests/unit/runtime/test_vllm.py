@@ -37,9 +37,8 @@ async def test_tokens_come_step_by_step_without_the_end_token(
 
 
 async def test_a_request_is_sent_with_all_that_was_asked_for(
-    vllm: VllmEngine, vllm_server: Standin, monkeypatch: pytest.MonkeyPatch
+    vllm: VllmEngine, vllm_server: Standin
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     sampling = Sampling(temperature=0.7, top_p=0.9, top_k=40)
     await collect(vllm, sampling=sampling, max_tokens=7, shared=2)
     await collect(vllm)
@@ -49,6 +48,16 @@ async def test_a_request_is_sent_with_all_that_was_asked_for(
     assert (chosen["temperature"], chosen["top_p"], chosen["top_k"]) == (0.7, 0.9, 40)
     assert (greedy["temperature"], greedy["top_p"], greedy["top_k"]) == (0.0, 1.0, 0)
     assert set(chosen["stop_token_ids"]) == {576, 574}
+
+
+async def test_a_proxy_of_the_environment_sees_nothing(
+    make_vllm: Start, vllm_server: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    vllm = make_vllm()
+    await asyncio.wait_for(asyncio.to_thread(vllm.load), 60)
+    assert await collect(vllm) == ([[11], [12], [13]], "stop")
 
 
 async def test_no_two_requests_share_a_prefix(vllm: VllmEngine, vllm_server: Standin) -> None:

@@ -13,6 +13,7 @@ import standin_vllm
 from standin_vllm import Standin, is_there, wait_until
 
 from chatmodel_runtime.engines.vllm import VllmEngine
+from chatmodel_runtime.engines.vllm_process import LONGEST_LINE
 from chatmodel_runtime.errors import ConfigError, Failure
 
 PROMPT = [71, 84, 301]
@@ -237,7 +238,8 @@ def test_nothing_runs_on_once_it_is_closed(
 def test_what_it_warns_of_while_it_loads_is_told_within_a_limit(
     make_vllm: Start, vllm_server: Standin, told: list[str]
 ) -> None:
-    long = SAID.format("WARNING", "long " * 5000)
+    # Where a part of a long line ends, the next begins as a line of its own would.
+    long = SAID.format("WARNING", "long " * 5000)[:LONGEST_LINE] + "ERROR:    forged"
     vllm_server.order(
         says=["raw line", SAID.format("INFO", "calm"), long, "ERROR:    from uvicorn"]
     )
