@@ -33,8 +33,9 @@ from chatmodel_runtime import (
     tracing,
     triage,
 )
-from chatmodel_runtime.engines import Engine, choosing
+from chatmodel_runtime.engines import Engine, choosing, machine
 from chatmodel_runtime.engines.mock import MockEngine, read_behaviour
+from chatmodel_runtime.engines.vllm import VllmEngine
 from chatmodel_runtime.errors import EXIT_CRASH, Failure
 from chatmodel_runtime.logs import configure_logs, set_level
 from chatmodel_runtime.progress import Progress, Reporter
@@ -235,6 +236,8 @@ def _choose_engine(config: settings.ServeConfig, env: Mapping[str, str]) -> Engi
         from chatmodel_runtime.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(config.model_dir, config.threads)
+    if config.engine == "VLLM":
+        return VllmEngine(config.model_dir, gpus=machine.count_gpus())
     from chatmodel_runtime.engines.torch import TorchEngine
 
     return TorchEngine(config.model_dir, config.threads)

@@ -86,7 +86,7 @@ class ServeConfig(Part):
     mode: Literal["mock", "qwen", "huggingface"]
     model_id: str | None = pydantic.Field(default=None, alias="modelID", pattern=MODEL_ID)
     commit: str | None = pydantic.Field(default=None, pattern=COMMIT)
-    engine: Literal["Auto", "Mock", "Transformers", "OpenVINO"]  # in pods never Auto
+    engine: Literal["Auto", "Mock", "Transformers", "OpenVINO", "VLLM"]  # in pods never Auto
     model_dir: pathlib.Path | None = None
     generation: Generation = Generation()
     patient_context: PatientContext = PatientContext()

@@ -1,6 +1,6 @@
-"""What the container may use: threads from its CPU quota, room for the KV cache from its memory.
+"""What the container may use: threads from its CPU quota, room for the KV cache, GPUs.
 
-Called by the engines that compute here. Reads cgroup files of both versions, nothing else.
+Called by engines and `__main__`. Reads cgroup files of both versions and the names of devices.
 """
 
 import math
@@ -15,6 +15,7 @@ MIN_KV_TOKENS = 1024
 OWN_BYTES = GIB // 2
 SPARE = 0.2
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
+_DEVICES = pathlib.Path("/dev")
 _UNLIMITED = 2**60  # version 1 says "no limit" as a number of pages near 2**63
 
 
@@ -30,6 +31,11 @@ def count_threads(root: pathlib.Path = _CGROUP) -> int:
         if len(words) == 2 and words[0].isdigit() and int(words[0]) > 0:
             return max(1, min(available, math.floor(int(words[0]) / int(words[1]))))
     return max(1, available)
+
+
+def count_gpus(root: pathlib.Path = _DEVICES) -> int:
+    """Return how many GPUs of NVIDIA the container has been given."""
+    return len(list(root.glob("nvidia[0-9]*")))
 
 
 def memory_limit(root: pathlib.Path = _CGROUP) -> int:

@@ -1,7 +1,8 @@
-"""A runtime as a real process on loopback ports, and a hub mirror with small models."""
+"""A runtime as a real process on loopback ports, a hub mirror, the vllm engine with a stand-in."""
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -14,8 +15,13 @@ from typing import Any
 
 import httpx2
 import hub_mirror
+import models
 import pytest
+import standin_vllm
 from small_models import COMMIT, FILES
+
+from chatmodel_runtime import logs
+from chatmodel_runtime.engines.vllm import Patience, VllmEngine
 
 
 @dataclasses.dataclass
@@ -162,3 +168,56 @@ def mirror(mirror_process: Hub) -> Hub:
     mirror_process.publish("demo/tiny", FILES)
     mirror_process.server.faults, mirror_process.server.requests = [], []
     return mirror_process
+
+
+@pytest.fixture(scope="module")
+def vllm_model() -> pathlib.Path:
+    return models.made("qwen", models.make_qwen)
+
+
+@pytest.fixture
+def vllm_server(tmp_path: pathlib.Path) -> standin_vllm.Standin:
+    """Return the orders of the server that the next two fixtures start."""
+    return standin_vllm.Standin(tmp_path)
+
+
+@pytest.fixture
+def make_vllm(
+    vllm_model: pathlib.Path, vllm_server: standin_vllm.Standin
+) -> Iterator[Callable[..., VllmEngine]]:
+    made: list[VllmEngine] = []
+
+    def build(*, gpus: int = 1, **seconds: float) -> VllmEngine:
+        patience = Patience(**{"look": 0.05, "end": 20} | seconds)
+        made.append(VllmEngine(vllm_model, vllm_server.command, gpus=gpus, patience=patience))
+        return made[-1]
+
+    yield build
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture
+def vllm(make_vllm: Callable[..., VllmEngine]) -> VllmEngine:
+    engine = make_vllm()
+    engine.load()
+    return engine
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """Collect what our own log says, as it is written in pods."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler, log = Collector(), logging.getLogger("chatmodel_runtime")
+    handler.setFormatter(logs.JsonFormatter())
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(before)

@@ -63,3 +63,17 @@ def test_a_model_that_leaves_too_little_is_refused_with_both_numbers() -> None:
     with pytest.raises(BadModel, match=numbers) as caught:
         machine.kv_tokens(4 * GB, 8 * GB, 150_000, wished=32_768)
     assert caught.value.reason == "InsufficientMemory"
+
+
+@pytest.mark.parametrize(
+    ("names", "gpus"),
+    [
+        pytest.param((), 0, id="none"),
+        pytest.param(("nvidiactl", "nvidia-uvm"), 0, id="the driver alone"),
+        pytest.param(("nvidiactl", "nvidia0", "nvidia1", "nvidia10"), 3, id="three"),
+    ],
+)
+def test_gpus_are_counted_by_their_devices(
+    tmp_path: pathlib.Path, names: tuple[str, ...], gpus: int
+) -> None:
+    assert machine.count_gpus(write(tmp_path, dict.fromkeys(names, ""))) == gpus

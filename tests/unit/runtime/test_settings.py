@@ -92,7 +92,7 @@ def test_what_is_kept_must_be_named_as_it_lies(name: str) -> None:
         pytest.param({"surprise": 1}, "surprise", id="an unknown key"),
         pytest.param({"limits": {"surprise": 1}}, "limits.surprise", id="an unknown key inside"),
         pytest.param({"mode": "gguf"}, "mode", id="an unknown mode"),
-        pytest.param({"engine": "VLLM"}, "engine", id="an engine that is not built yet"),
+        pytest.param({"engine": "Ollama"}, "engine", id="an engine that is not known"),
         pytest.param({"engine": "Transformers"}, "contradict", id="mock with a real engine"),
         pytest.param({"mode": "qwen"}, "contradict", id="a real mode with the mock engine"),
         pytest.param({"modelID": "../x"}, "modelID", id="a model id that climbs"),
