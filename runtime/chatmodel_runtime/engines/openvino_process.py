@@ -97,7 +97,7 @@ class EngineProcess:
 
     def leave(self, name: int) -> None:
         """Cancel a request; its place is free after the step under way."""
-        if self._takers.pop(name, None) is not None:
+        if self._takers.pop(name, None) is not None and not self._is_dead:
             self._say({"leave": name})
 
     def is_alive(self) -> bool:

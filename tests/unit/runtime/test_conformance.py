@@ -242,6 +242,8 @@ def test_triage_answers_without_tags(service: Service) -> None:
 
 @pytest.fixture
 def stranger(service: Service) -> Iterator[openai.OpenAI]:
+    if URL and "CONFORMANCE_KEY" not in os.environ:
+        pytest.skip("the service asks nobody for a key")
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0) as client:
         yield client
 

@@ -205,6 +205,49 @@ async def test_a_process_that_dies_fails_its_requests_and_is_seen(dying: OpenVIN
     assert dying.pulse.began is None
 
 
+LOADS = """
+import pathlib, sys, time
+from chatmodel_runtime.engines.openvino import OpenVINOEngine
+engine = OpenVINOEngine(pathlib.Path(sys.argv[1]), threads=1)
+engine.load()
+print(engine._process._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def runs(pid: str) -> bool:
+    """Say whether a process is there, and is more than an entry in a table."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_the_models_process_ends_with_the_servers() -> None:
+    command = [sys.executable, "-c", LOADS, str(models.qwen_gguf())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        pid = server.stdout.readline().strip()
+        assert runs(pid)
+        server.kill()
+    async with asyncio.timeout(30):
+        while runs(pid):
+            await asyncio.sleep(0.05)
+
+
+async def test_who_waits_when_it_is_closed_is_told() -> None:
+    closing = OpenVINOEngine(models.qwen_gguf(), threads=1)
+    closing.load()
+    with pytest.raises(EngineDead):
+        async with contextlib.aclosing(closing.submit(request(closing, WORD, 1500, HOT))) as steps:
+            await anext(steps)
+            await asyncio.to_thread(closing.close)
+            async for _ in steps:
+                pass
+    closing.close()
+    assert not closing.is_alive()
+
+
 def test_a_model_that_does_not_fit_is_refused_with_both_numbers_before_it_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

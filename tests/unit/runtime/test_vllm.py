@@ -47,7 +47,8 @@ async def test_a_request_is_sent_with_all_that_was_asked_for(
     assert (chosen["max_tokens"], chosen["stream"], chosen["return_token_ids"]) == (7, True, True)
     assert (chosen["temperature"], chosen["top_p"], chosen["top_k"]) == (0.7, 0.9, 40)
     assert (greedy["temperature"], greedy["top_p"], greedy["top_k"]) == (0.0, 1.0, 0)
-    assert set(chosen["stop_token_ids"]) == {576, 574}
+    ends = [vllm.tokenizer.encode(word) for word in ("<|im_end|>", "<|endoftext|>")]
+    assert [[token] for token in sorted(chosen["stop_token_ids"])] == sorted(ends)
 
 
 async def test_a_proxy_of_the_environment_sees_nothing(
