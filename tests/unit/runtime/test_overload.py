@@ -11,12 +11,12 @@ import pytest
 from asgi_calls import Inside, call, serving
 from scripted_engine import ScriptedEngine
 
-from chatmodel_runtime import app
+from chatmodel_runtime import gates
 
 HANG_SECONDS = 10
 QUESTION = json.dumps({"patient_mrn": "MRN-001", "query": "What now?"}).encode()
 KEY = {"x-api-key": "right"}
-ROUTES = pytest.mark.parametrize("route", app.REFUSALS)
+ROUTES = pytest.mark.parametrize("route", gates.REFUSALS)
 
 
 @contextlib.asynccontextmanager
@@ -58,4 +58,4 @@ async def test_what_needs_no_engine_is_answered_all_the_same() -> None:
 
 
 def test_every_route_that_generates_has_its_words_for_it() -> None:
-    assert set(app.REFUSALS) == {"/triage", "/v1/chat/completions"}
+    assert set(gates.REFUSALS) == {"/triage", "/v1/chat/completions"}
