@@ -103,6 +103,11 @@ def is_running(pod: Raw) -> bool:
     return any("running" in entry["state"] for entry in entries)
 
 
+def is_older(pod: Raw, owner: Raw) -> bool:
+    """Say whether a pod was there before its owner: then another one of that name made it."""
+    return bool(pod["metadata"]["creationTimestamp"] < owner["metadata"]["creationTimestamp"])
+
+
 def exit_code(pod: Raw) -> int | None:
     """Return the exit code of a pod that has ended."""
     entries = pod["status"].get("containerStatuses") or []

@@ -235,7 +235,8 @@ class World:
         name = body["metadata"]["name"]
         if body["status"]:
             return False
-        pods = self._pods_of(name)
+        # Those of an earlier one of this name are the garbage collector's.
+        pods = [pod for pod in self._pods_of(name) if not tiny_pods.is_older(pod, body)]
         if not pods:
             return self._make_pod(name, body["spec"]["template"])
         code = tiny_pods.exit_code(pods[0])
@@ -254,7 +255,10 @@ class World:
 
     def _step_pod(self, name: str, pod: Raw) -> bool:
         owner, status = pod["metadata"]["labels"]["of"], pod["status"]
-        if ("Deployment", owner) not in self.objects and ("Job", owner) not in self.objects:
+        job = self.objects.get(("Job", owner))
+        if ("Deployment", owner) not in self.objects and (
+            job is None or tiny_pods.is_older(pod, job)
+        ):
             del self.pods[name]  # the garbage collector
             return True
         task = tiny_pods.task_of(pod)
