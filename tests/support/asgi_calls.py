@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -41,7 +42,16 @@ class Reply:
 
     status: int
     headers: dict[str, str]
-    text: str
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """Return what the body says."""
+        return json.loads(self.body)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +119,29 @@ async def call(
     headers: dict[str, str] | None = None,
     stays: bool = True,
 ) -> Reply:
-    """Return the application's reply to a client that stays, or leaves once it has asked."""
+    """Return the application's reply to JSON; the client stays, or leaves once it has asked."""
     fields = {"content-type": "application/json"} | (headers or {})
+    return await send(target, method, path, body, query=query, headers=fields, stays=stays)
+
+
+async def send(
+    target: ASGIApp,
+    method: str,
+    path: str,
+    body: bytes,
+    *,
+    headers: dict[str, str],
+    query: str = "",
+    stays: bool = True,
+) -> Reply:
+    """Return the application's reply to a request with these headers and no other."""
     scope: Scope = {
         "type": "http",
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(k.encode(), v.encode("latin-1")) for k, v in fields.items()],
+        "headers": [(k.encode(), v.encode("latin-1")) for k, v in headers.items()],
         "client": ("203.0.113.7", 4711),
         "server": ("127.0.0.1", 8002),
         "scheme": "http",
@@ -133,11 +157,11 @@ async def call(
             await asyncio.Event().wait()
         return {"type": "http.disconnect"}
 
-    async def send(message: Message) -> None:
+    async def take(message: Message) -> None:
         sent.append(message)
 
-    await target(scope, receive, send)
+    await target(scope, receive, take)
     pairs = sent[0]["headers"]
     found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in pairs}
     whole = b"".join(message.get("body", b"") for message in sent[1:])
-    return Reply(sent[0]["status"], found, whole.decode())
+    return Reply(sent[0]["status"], found, whole)
