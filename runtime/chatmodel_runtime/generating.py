@@ -181,11 +181,14 @@ class Generation:
         return min(thinking + self._budget.answer - self._answered, self._total_left())
 
     def _take(self, tokens: list[int]) -> list[Delta]:
-        """Take a step's tokens, no more at once than the part under way has left."""
+        """Take a step's tokens: of an answer what it has left, of thinking one by one.
+
+        Where the thinking ends within a step, the answer's limit counts from there.
+        """
         deltas = []
         while tokens and self._finish is None and not self._is_over_thinking():
             thinks = self._split.is_thinking
-            left = self._may_think() if thinks else self._left()
+            left = 1 if self._split.may_think else self._left()
             part, tokens = tokens[:left], tokens[left:]
             self._made += part
             if thinks:

@@ -66,11 +66,8 @@ async def test_an_answer_at_its_limit_is_cut_and_says_so(a_step: int) -> None:
 async def test_the_answers_limit_counts_from_the_end_of_the_thinking(a_step: int) -> None:
     engine = ScriptedEngine("hm</think> a b c d e f", thinks=True, a_step=a_step)
     made, _ = await run(engine, budget(thinking=100, answer=3))
-    assert (made.thinking, made.finish_reason) == (
-        "hm",
-        "length" if a_step == 1 else made.finish_reason,
-    )
-    assert made.text.startswith("a b c")
+    assert (made.thinking, made.text, made.finish_reason) == ("hm", "a b c", "length")
+    assert made.tokens - made.thinking_tokens == 3
 
 
 async def test_a_stop_word_ends_the_answer_and_the_generation() -> None:
