@@ -14,15 +14,15 @@ LABEL_CHATMODEL = f"{GROUP}/chatmodel"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ROLE = f"{GROUP}/role"
 LABEL_CLAIM = f"{GROUP}/claim"
+# A verdict is stamped as labels: the Deployment controller copies annotations to the ReplicaSet,
+# which costs three writes more.
+LABEL_VERDICT, LABEL_VERDICT_AT = f"{GROUP}/verdict", f"{GROUP}/verdict-at"
 ROLE_SERVE, ROLE_INSPECT, ROLE_STAGE = "serve", "inspect", "stage"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 ANNOTATION_NUMBER = f"{GROUP}/number"
 ANNOTATION_COMMIT = f"{GROUP}/commit"
-ANNOTATION_VERDICT = f"{GROUP}/verdict"
 ANNOTATION_SOURCE = f"{GROUP}/source"
-ANNOTATION_VERIFIED_AT = f"{GROUP}/verified-at"
-ANNOTATION_FAILED_AT = f"{GROUP}/failed-at"
 ANNOTATION_REASON = f"{GROUP}/reason"
 ANNOTATION_MESSAGE = f"{GROUP}/message"
 

@@ -34,6 +34,12 @@ def format_time(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def format_label_time(text: str | None) -> str | None:
+    """Return a time in ISO 8601's basic format, which a label can have; None for None."""
+    moment = parse_time(text)
+    return moment.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ") if moment else None
+
+
 @dataclasses.dataclass(frozen=True)
 class ChatModel:
     """The object the team wrote; `spec` is None when today's types refuse it: see `invalid`."""

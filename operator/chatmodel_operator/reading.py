@@ -30,6 +30,7 @@ from chatmodel_operator.observed import (
     Raw,
     Revision,
     Stamp,
+    format_time,
     parse_time,
 )
 
@@ -162,7 +163,7 @@ def read_deployment(raw: Raw) -> Deployment:
     annotations = raw["metadata"].get("annotations") or {}
     number = annotations.get(names.ANNOTATION_NUMBER, "")
     return Deployment(
-        stamp=_read_stamp(annotations),
+        stamp=_read_stamp(raw["metadata"].get("labels") or {}, annotations),
         number=int(number) if number.isdigit() else None,
         commit=annotations.get(names.ANNOTATION_COMMIT),
         is_deleting="deletionTimestamp" in raw["metadata"],
@@ -174,14 +175,16 @@ def read_deployment(raw: Raw) -> Deployment:
     )
 
 
-def _read_stamp(annotations: Raw) -> Stamp | None:
-    verdict = annotations.get(names.ANNOTATION_VERDICT)
-    if verdict == VERIFIED and (at := annotations.get(names.ANNOTATION_VERIFIED_AT)):
-        return Stamp(verdict, at)
-    if verdict == FAILED and (at := annotations.get(names.ANNOTATION_FAILED_AT)):
-        why = annotations.get(names.ANNOTATION_REASON), annotations.get(names.ANNOTATION_MESSAGE)
-        return Stamp(verdict, at, *why)
-    return None
+def _read_stamp(labels: Raw, annotations: Raw) -> Stamp | None:
+    verdict = labels.get(names.LABEL_VERDICT)
+    try:
+        at = parse_time(labels.get(names.LABEL_VERDICT_AT))
+    except ValueError:  # somebody's own words
+        return None
+    if at is None or verdict not in (VERIFIED, FAILED):
+        return None
+    why = annotations.get(names.ANNOTATION_REASON), annotations.get(names.ANNOTATION_MESSAGE)
+    return Stamp(verdict, format_time(at), *(why if verdict == FAILED else ()))
 
 
 def _read_source(text: str) -> Source | None:

@@ -98,8 +98,8 @@ BUGS = (
         "the receipt is not stamped",
         "I7",
         "desired/deployment.py",
-        "names.ANNOTATION_VERDICT: revision.status.verdict,",
-        "names.ANNOTATION_VERDICT: None,",
+        "names.LABEL_VERDICT: status.verdict,",
+        "names.LABEL_VERDICT: None,",
     ),
     Bug(
         "times of another clock",

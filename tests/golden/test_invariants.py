@@ -137,7 +137,7 @@ def test_a_lost_stamp_is_found() -> None:
     world = at(240, "a-mock-goes-live")
     key = (DEPLOYMENT, by_number(world, 1))
     body = world.objects[key]
-    world.put(key, body | {"metadata": body["metadata"] | {"annotations": {}}})
+    world.put(key, body | {"metadata": body["metadata"] | {"labels": {}}})
     with pytest.raises(AssertionError, match="does not say that it is Verified"):
         invariants.check_rest(world)
 

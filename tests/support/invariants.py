@@ -65,7 +65,7 @@ def last_good_advances_after_answer_and_bake(before: World, write: Write, after:
     if change is None or change[1] != "Verified":
         return ""
     if change[0] is None:
-        known = facts.stamps(before, name).get(names.ANNOTATION_VERDICT)
+        known = facts.stamps(before, name).get(names.LABEL_VERDICT)
         return "" if known == "Verified" else f"{name} is Verified out of nothing"
     status = before.status_of(name)
     since = parse_time(status.get("servingAt"))
@@ -137,7 +137,7 @@ def only_the_target_fails(before: World, write: Write, after: World) -> str:
         return ""
     if (
         change[0] is None
-        and facts.stamps(before, write.key[1]).get(names.ANNOTATION_VERDICT) == "Failed"
+        and facts.stamps(before, write.key[1]).get(names.LABEL_VERDICT) == "Failed"
     ):
         return ""  # it had been, and its object was lost
     return f"{write.key[1]} is not the target and is found bad"
@@ -158,8 +158,8 @@ def times_are_the_server_s(before: World, write: Write, after: World) -> str:
     if write.key[0] != "ChatModelRevision" or write.body is None:
         return ""
     known = [format_time(before.now()), *before.status_of(write.key[1]).values()]
-    stamps = facts.stamps(before, write.key[1])
-    known += [stamps.get(k) for k in (names.ANNOTATION_VERIFIED_AT, names.ANNOTATION_FAILED_AT)]
+    stamped = facts.stamps(before, write.key[1]).get(names.LABEL_VERDICT_AT)
+    known += [format_time(moment)] if (moment := parse_time(stamped)) else []
     for field, value in write.body["status"].items():
         if field.endswith("At") and value not in known:
             return f"{field} is {value}, which is not now"
@@ -240,7 +240,7 @@ def every_verdict_is_stamped(world: World) -> str:
         verdict = body["status"].get("verdict")
         if verdict not in ("Verified", "Failed") or ("Deployment", name) not in world.objects:
             continue
-        if facts.stamps(world, name).get(names.ANNOTATION_VERDICT) != verdict:
+        if facts.stamps(world, name).get(names.LABEL_VERDICT) != verdict:
             return f"Deployment {name} does not say that it is {verdict}"
     return ""
 

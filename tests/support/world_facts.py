@@ -55,7 +55,7 @@ def last_good(world: World, besides: str | None) -> str | None:
 def stamps(world: World, name: str) -> dict[str, str]:
     """Return what a revision's Deployment says of it; empty without a Deployment."""
     body = world.objects.get(("Deployment", name), {"metadata": {}})
-    return body["metadata"].get("annotations") or {}
+    return body["metadata"].get("labels") or {}
 
 
 def change(before: World, write: Write, part: str = "verdict") -> tuple[Any, Any] | None:

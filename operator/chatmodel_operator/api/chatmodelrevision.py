@@ -18,14 +18,14 @@ from chatmodel_operator.api.chatmodel import (
 )
 from chatmodel_operator.api.chatmodelcache import CacheStrategy
 from chatmodel_operator.api.chatmodelstatus import Download
-from chatmodel_operator.api.fields import FREE_FORM, IMMUTABLE, Body, Timestamp, cel
+from chatmodel_operator.api.fields import ATOMIC, FREE_FORM, IMMUTABLE, Body, Timestamp, cel
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 
 KIND = "ChatModelRevision"
 
 PENDING, VERIFIED, FAILED = "Pending", "Verified", "Failed"
 
-FreeForm = Annotated[dict[str, Any], pydantic.Field(json_schema_extra=FREE_FORM)]
+FreeForm = Annotated[dict[str, Any], pydantic.Field(json_schema_extra=FREE_FORM | ATOMIC)]
 
 
 class Source(Body):
@@ -104,16 +104,18 @@ class ChatModelRevisionSpec(Body):
         ge=1, description="1, 2, 3 and so on.", json_schema_extra=IMMUTABLE
     )
     source: Source = pydantic.Field(
-        description="What identifies this revision.", json_schema_extra=IMMUTABLE
+        description="What identifies this revision.", json_schema_extra=IMMUTABLE | ATOMIC
     )
     instance_class: InstanceClassSpec | None = pydantic.Field(
-        default=None, description="Copy of the InstanceClass."
+        default=None, description="Copy of the InstanceClass.", json_schema_extra=ATOMIC
     )
     commit: str | None = pydantic.Field(
         default=None, pattern=r"^[0-9a-f]{40}$", description="The model's commit."
     )
     inspection: Inspection | None = pydantic.Field(
-        default=None, description="What the hub says about the model."
+        default=None,
+        description="What the hub says about the model.",
+        json_schema_extra=ATOMIC,
     )
     engine: Literal["Mock", "Transformers", "OpenVINO", "VLLM"] | None = pydantic.Field(
         default=None, description="The engine that serves it."

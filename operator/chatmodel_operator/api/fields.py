@@ -33,6 +33,9 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
 
 IMMUTABLE = cel(("self == oldSelf", "is immutable"))
 # A field with this rule goes from absent to a value once; the parent forbids its removal.
+# Written whole, by one writer: the API server need not keep, and read at every write, who owns each
+# of its leaves.
+ATOMIC: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 FREE_FORM: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
 Timestamp = Annotated[str, pydantic.Field(json_schema_extra={"format": "date-time"})]

@@ -4,12 +4,13 @@ import json
 
 from chatmodel_operator import names
 from chatmodel_operator.desired.metadata import Manifest, build_metadata
-from chatmodel_operator.observed import ChatModel, Revision
+from chatmodel_operator.observed import ChatModel, Revision, format_label_time
 
 
 def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) -> Manifest:
     """Return the Deployment of a revision with its stored template, byte for byte."""
     metadata = build_metadata(chatmodel, revision.name, revision.name, names.ROLE_SERVE)
+    metadata["labels"] |= _stamp(revision)
     metadata["annotations"] = _receipt(revision)
     return {
         "apiVersion": "apps/v1",
@@ -28,15 +29,20 @@ def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) ->
     }
 
 
+def _stamp(revision: Revision) -> dict[str, str]:
+    """Return the verdict and its time as labels: what is left when the revision object is lost."""
+    status = revision.status
+    at = status.failed_at if revision.is_failed else status.verified_at
+    stamp = {names.LABEL_VERDICT: status.verdict, names.LABEL_VERDICT_AT: format_label_time(at)}
+    return {key: value for key, value in stamp.items() if value is not None}
+
+
 def _receipt(revision: Revision) -> dict[str, str]:
-    """Return the verdict as annotations: what is left when the revision object is lost."""
+    """Return the rest of it as annotations; values of labels are short and know few signs."""
     failed = revision.is_failed
     facts = {
         names.ANNOTATION_NUMBER: str(revision.number),
         names.ANNOTATION_COMMIT: revision.spec.commit,
-        names.ANNOTATION_VERDICT: revision.status.verdict,
-        names.ANNOTATION_VERIFIED_AT: revision.status.verified_at,
-        names.ANNOTATION_FAILED_AT: revision.status.failed_at if failed else None,
         names.ANNOTATION_REASON: revision.status.reason if failed else None,
         names.ANNOTATION_MESSAGE: revision.status.message if failed else None,
         names.ANNOTATION_SOURCE: json.dumps(revision.spec.source.dump(), sort_keys=True),

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,7 +238,9 @@ def test_a_stored_template_is_applied_byte_for_byte() -> None:
 def test_a_deployment_carries_the_verdict_of_its_revision() -> None:
     manifest = deployment.build_deployment(chatmodel(), make_revision(1, status=serving()), 3)
     assert manifest["spec"]["replicas"] == 3
-    assert manifest["metadata"]["annotations"][names.ANNOTATION_VERDICT] == "Verified"
+    assert manifest["metadata"]["labels"][names.LABEL_VERDICT] == "Verified"
+    at = manifest["metadata"]["labels"][names.LABEL_VERDICT_AT]
+    assert re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", at)  # a label's value has no colon
     assert names.ANNOTATION_COMMIT not in manifest["metadata"]["annotations"]
 
 
