@@ -25,7 +25,8 @@ Schema = dict[str, Any]
 KNOWN_KEYS = frozenset(
     "type format description default enum pattern minLength maxLength minItems maxItems"
     " maxProperties minimum maximum exclusiveMinimum exclusiveMaximum required properties items"
-    " additionalProperties nullable x-kubernetes-validations x-kubernetes-list-type x-kubernetes-map-type"
+    " additionalProperties nullable x-kubernetes-validations x-kubernetes-list-type"
+    " x-kubernetes-map-type"
     " x-kubernetes-list-map-keys x-kubernetes-int-or-string"
     " x-kubernetes-preserve-unknown-fields".split()
 )
