@@ -30,8 +30,9 @@ class Images(_Part):
 
     mock: str = "localhost/chatmodel-runtime:mock"
     transformers: str = "localhost/chatmodel-runtime:cpu"
-    openvino: str | None = None  # None: no ChatModel can have this engine
-    vllm: str | None = None
+    # The cpu image has both engines, so that who names one has named the other.
+    openvino: str | None = pydantic.Field(default_factory=lambda named: named["transformers"])
+    vllm: str | None = None  # None: no ChatModel can have this engine
 
     def of(self, engine: str) -> str | None:
         """Return the image of an engine, or None when the administrator named none."""

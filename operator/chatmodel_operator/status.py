@@ -92,6 +92,8 @@ def _model(target: Revision | None) -> Body | None:
         "requiredMemory": resolution.required_memory(found, target.spec.source)
         if found is not None
         else None,
+        "engine": target.spec.engine,
+        "engineMessage": resolution.explain_engine(target.spec),
     }
     return {key: value for key, value in body.items() if value is not None}
 

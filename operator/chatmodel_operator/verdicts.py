@@ -8,6 +8,7 @@ from typing import Any
 
 from chatmodel_operator import capacity, failures, resolution, staging
 from chatmodel_operator.api.chatmodelrevision import FAILED, PENDING, VERIFIED
+from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Revision, parse_time
 from chatmodel_operator.scene import SWAP, Record, Scene
@@ -45,16 +46,27 @@ def fail_a_bad_target(scene: Scene) -> Record | None:
 
 
 def fail_what_cannot_be_served(scene: Scene) -> Record | None:
-    """Record Failed when no engine loads the inspected model, or its class is too small."""
+    """Record Failed when no engine loads the model, or its class is too small for it."""
     target, observed = scene.cast.target, scene.observed
     if target is not scene.cast.wanted or not target.is_open or target.spec.template is not None:
         return None
-    found = target.spec.inspection or failures.find_inspection(observed, target)
     size = target.spec.instance_class or observed.instance_class
-    if found is None or size is None or target.is_embedded:
-        return None
-    problem = resolution.find_problem(target.spec.source, found, size, scene.settings)
+    problem = _find_problem(scene, target, size) if size is not None else None
     return _failed(scene, failures.Sign(problem.reason, problem.message)) if problem else None
+
+
+def _find_problem(
+    scene: Scene, target: Revision, size: InstanceClassSpec
+) -> resolution.Problem | None:
+    source, settings = target.spec.source, scene.settings
+    if target.is_embedded:
+        entry = resolution.find_embedded(source, settings)
+        if isinstance(entry, resolution.Problem):
+            return None  # the administrator may name an image yet
+        engine = resolution.choose_engine(source, entry.formats, size, settings)
+        return engine if isinstance(engine, resolution.Problem) else None
+    found = target.spec.inspection or failures.find_inspection(scene.observed, target)
+    return resolution.find_problem(source, found, size, settings) if found is not None else None
 
 
 def fail_a_late_target(scene: Scene) -> Record | None:

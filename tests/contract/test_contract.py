@@ -16,6 +16,7 @@ from rendered import (
     BUILT_IN,
     EMBEDDED,
     GATED,
+    GGUF,
     HUGGINGFACE,
     MOCK,
     PERSISTENT,
@@ -42,7 +43,9 @@ SPECS = [
     pytest.param(QWEN | {"model": {"tokenSecretRef": TOKEN}}, id="qwen with a token"),
     pytest.param(HUGGINGFACE, id="a public model"),
     pytest.param(GATED, id="a gated model"),
+    pytest.param(GGUF, id="a GGUF file"),
     pytest.param(PERSISTENT, id="a model on a claim"),
+    pytest.param(GGUF | {"cache": PERSISTENT["cache"]}, id="a GGUF file on a claim"),
     pytest.param(GATED | {"cache": PERSISTENT["cache"]}, id="a gated model on a claim"),
     pytest.param(EMBEDDED, id="a model in its image"),
 ]

@@ -9,7 +9,7 @@ import acts
 from tiny_world import World
 
 MODELS = ("good", "better", "best", "load-fail", "crash", "oom", "not-found", "bad-verify")
-MODELS += ("never-ready", "dies-in-bake", "gguf", "huge", "giant", "hub-down")
+MODELS += ("never-ready", "dies-in-bake", "onnx", "huge", "giant", "hub-down")
 GAPS = (1, 5, 8, 20, 60)
 
 

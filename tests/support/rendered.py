@@ -24,6 +24,7 @@ GATED: Body = {
     "generation": {"maxNewTokens": 64, "maxThinkingTokens": 0, "temperature": 0, "topK": 20},
 }
 
+GGUF: Body = HUGGINGFACE | {"engine": "OpenVINO"}
 PERSISTENT: Body = QWEN | {"cache": {"strategy": "Persistent"}}
 EMBEDDED: Body = QWEN | {"cache": {"strategy": "Embedded"}}
 BUILT_IN = SETTINGS.model_copy(
@@ -43,7 +44,9 @@ BUILT_IN = SETTINGS.model_copy(
 def prepared(spec: Body, settings: Settings = BUILT_IN) -> Revision:
     """Return a revision with everything filled in that a pass fills in."""
     bare = make_revision(1, filled={"template": None}, **spec)
-    found = None if bare.is_mock or bare.is_embedded else Inspection.model_validate(INSPECTION)
+    formats = {"formats": ["gguf"]} if bare.spec.source.engine == "OpenVINO" else {}
+    known = Inspection.model_validate(INSPECTION | formats)
+    found = None if bare.is_mock or bare.is_embedded else known
     filled = revision.build_preparation(chatmodel(**spec), bare, found, CLASS, settings)
     return make_revision(1, filled=filled, **spec)
 

@@ -89,7 +89,16 @@ STORIES |= {
         (0, edit(**GOOD)),
         (60, edit(model={"id": "demo/outside"}, cache={"strategy": "Embedded"})),
     ],
-    "a-model-no-engine-loads-is-refused-before-a-pod": after_good("gguf"),
+    "a-model-no-engine-loads-is-refused-before-a-pod": after_good("onnx"),
+    "an-embedded-model-no-engine-loads-is-refused-before-a-pod": [
+        (0, edit(**GOOD)),
+        (60, edit(model={"id": "demo/inside"}, cache={"strategy": "Embedded"}, engine="OpenVINO")),
+    ],
+    "an-engine-without-an-image-is-refused-before-a-pod": [
+        (0, edit(**GOOD)),
+        (60, edit(engine="VLLM")),
+    ],
+    "a-gguf-file-replaces-safetensors": after_good("gguf"),
     "a-model-too-large-for-its-class-is-refused-before-a-pod": after_good("huge"),
     "recreate-stops-the-old-one-first": [
         (0, edit(**GOOD)),

@@ -1,7 +1,7 @@
 """What becomes of the pods of `tiny_world`: the kubelet's and the scheduler's words.
 
 Pure. Model ids steer it: load-fail, crash, oom, not-found, bad-verify, never-ready, dies-in-bake,
-hub-down, gguf, huge, giant.
+hub-down, gguf, onnx, huge, giant.
 """
 
 import dataclasses
@@ -123,7 +123,7 @@ def _inspected(model: str, hazards: frozenset[str]) -> Raw:
         ended = {"exitCode": 75, "message": '{"reason": "ModelGated", "message": "403"}'}
     else:
         weights = 10**12 if "huge" in model else 8
-        formats = ["gguf"] if "gguf" in model else ["safetensors"]
+        formats = [next((f for f in ("gguf", "onnx") if f in model), "safetensors")]
         found = {"commit": COMMIT, "totalBytes": 9, "weightBytes": weights, "formats": formats}
         text = json.dumps(found | {"chatTemplate": True, "thinking": False})
         ended = {"exitCode": 0, "message": text}

@@ -38,7 +38,7 @@ class RevisionRef(Body):
 
 
 class ModelStatus(Body):
-    """What inspection found out about the target's model."""
+    """What is known about the target's model, and what serves it."""
 
     id: str = pydantic.Field(description="Model on the hub, org/name.")
     requested_revision: str = pydantic.Field(
@@ -49,6 +49,10 @@ class ModelStatus(Body):
     weight_bytes: int | None = pydantic.Field(default=None, description="Bytes of the weights.")
     required_memory: int | None = pydantic.Field(
         default=None, description="Least bytes of memory a pod needs to serve it."
+    )
+    engine: str | None = pydantic.Field(default=None, description="The engine that serves it.")
+    engine_message: str | None = pydantic.Field(
+        default=None, description="Why this engine: the spec's word, or what Auto went by."
     )
 
 
@@ -131,7 +135,7 @@ class ChatModelStatus(Body):
         default=None, description="Secret with the API key, key api-key."
     )
     model: ModelStatus | None = pydantic.Field(
-        default=None, description="What inspection found out about the target's model."
+        default=None, description="What is known about the target's model, and what serves it."
     )
     download: Download | None = pydantic.Field(
         default=None, description="Progress of the candidate's download; absent without one."

@@ -1,0 +1,76 @@
+"""The form a model is published in, and what both packages make of it: engine and memory."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import hub_mirror
+import pytest
+import small_models
+from pictures import CLASS, SETTINGS, chatmodel
+
+from chatmodel_operator import resolution, revision
+from chatmodel_operator.api.chatmodelrevision import Inspection
+from chatmodel_runtime import hub, model_manager, screening, settings
+from chatmodel_runtime.engines import choosing, openvino_files
+from chatmodel_runtime.progress import Progress
+
+FORMS = {
+    "safetensors": (small_models.FILES, "Transformers"),
+    "openvino": ({**small_models.CONFIGS, **small_models.ir()}, "OpenVINO"),
+    "gguf": ({"small.gguf": small_models.gguf()}, "OpenVINO"),
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub.HubClient]:
+    """A client of a hub that has a model in each form."""
+    root = tmp_path_factory.mktemp("hub")
+    for kind, (files, _) in FORMS.items():
+        folder = root / "demo" / kind / small_models.COMMIT
+        folder.mkdir(parents=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        (folder.parent / "refs.json").write_text(json.dumps({"main": small_models.COMMIT}))
+    with hub_mirror.running(root) as (endpoint, _):
+        yield hub.HubClient(settings.Hub(endpoint=endpoint))
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_the_operator_chooses_the_engine_that_the_runtime_alone_would_take(
+    client: hub.HubClient, kind: str, tmp_path: pathlib.Path
+) -> None:
+    report = json.loads(json.dumps(model_manager.inspect(client, f"demo/{kind}", "main")))
+    found = Inspection.model_validate(report)
+    asked = chatmodel(mode="huggingface", model={"id": f"demo/{kind}"}).spec
+    assert asked is not None
+    source, formats = revision.source_of(asked), tuple(found.formats)
+    chosen = resolution.choose_engine(source, formats, CLASS, SETTINGS)
+    folder = model_manager.stage(
+        client, f"demo/{kind}", found.commit, tmp_path, Progress(found.commit)
+    )
+    assert chosen == choosing.choose_engine(folder)[0] == FORMS[kind][1]
+
+
+@pytest.mark.parametrize("kind", ["openvino", "gguf"])
+def test_the_weights_of_openvino_count_as_often_to_both(
+    client: hub.HubClient, kind: str, tmp_path: pathlib.Path
+) -> None:
+    found = Inspection.model_validate(model_manager.inspect(client, f"demo/{kind}", "main"))
+    twice = found.model_copy(update={"weight_bytes": 2 * found.weight_bytes})
+    asked = chatmodel(mode="huggingface", model={"id": f"demo/{kind}"}).spec
+    assert asked is not None
+    needed = [resolution.required_memory(i, revision.source_of(asked)) for i in (found, twice)]
+    folder = model_manager.stage(
+        client, f"demo/{kind}", found.commit, tmp_path, Progress(found.commit)
+    )
+    loaded = openvino_files.find(folder)
+    one = loaded.path if loaded.path.is_file() else loaded.path / "openvino_model.bin"
+    counted = loaded.weights // one.stat().st_size
+    assert needed[1] - needed[0] == counted * found.weight_bytes
+    assert found.kv_bytes_per_token == loaded.kv_bytes
+
+
+def test_every_format_of_an_inspection_has_an_engine() -> None:
+    known = {kind for kinds in resolution.FORMATS.values() for kind in kinds}
+    assert known == set(screening.PREFERENCE) == set(FORMS)
