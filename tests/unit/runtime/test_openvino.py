@@ -44,7 +44,7 @@ def engine() -> Iterator[OpenVINOEngine]:
 
 @pytest.fixture(scope="module")
 def smollm() -> Iterator[OpenVINOEngine]:
-    yield from loaded(models.made("smollm-gguf", models.make_smollm_gguf))
+    yield from loaded(models.smollm_gguf())
 
 
 async def answer(engine: OpenVINOEngine, thinking: int = 64, most: int = 64) -> generating.Answer:

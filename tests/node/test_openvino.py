@@ -1,0 +1,93 @@
+"""GGUF files and an OpenVINO IR on a real node: from the inspection to an answer, or refused."""
+
+import models
+from caches import SECONDS, Cached
+from kube import Body, Kube, chatmodel
+from node_story import Service
+
+BY_ITSELF = "Auto: the model has {}, its class has no accelerator"
+# Room for SmolLM2's weights once, not twice as OpenVINO takes them of a GGUF file.
+NARROW: Body = {
+    "apiVersion": "carepath.ai/v1alpha1",
+    "kind": "InstanceClass",
+    "metadata": {"name": "narrow"},
+    "spec": {"resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "400Mi"}}},
+}
+
+
+def of(model_id: str) -> Body:
+    return {"mode": "huggingface", "model": {"id": model_id}}
+
+
+def start(kube: Kube, model_id: str, strategy: str) -> Cached:
+    """Start a ChatModel that says nothing of an engine, and wait until it serves."""
+    more = {"auth": {"mode": "None"}, "patientContext": {"source": "Demo"}}
+    limits = {"maxNewTokens": 32, "temperature": 0}
+    spec = of(model_id) | more | {"cache": {"strategy": strategy}, "generation": limits}
+    kube.apply(chatmodel("triage", **spec, rollout={"bakeSeconds": 1}))
+    kube.wait_for_reason("triage", "Serving", SECONDS)
+    return Cached(kube)
+
+
+def test_a_gguf_file_takes_the_traffic_and_broken_ones_lose_no_request(service: Service) -> None:
+    kube = service.kube
+    kube.patch("triage", of(models.TWIN_GGUF))
+    kube.wait_for_reason("triage", "Serving", SECONDS)
+    status, answer = service.ask()
+    assert (status, answer["model"]) == (200, models.TWIN_GGUF)
+    assert "metformin" in answer["response"]
+    seen = kube.get("chatmodel", "triage")["status"]
+    assert seen["model"]["engine"] == "OpenVINO"
+    assert seen["model"]["engineMessage"] == BY_ITSELF.format("gguf")
+    serving = seen["serving"]["revision"]
+    assert answer["revision"] == serving
+
+    for model, reason, in_a_pod in (
+        (models.CUT_GGUF, "UnsafeModelContent", False),
+        (models.WRONG_GGUF, "ModelLoadFailed", True),
+    ):
+        kube.patch("triage", of(model))
+        ready = kube.wait_for_reason("triage", "RolledBack", SECONDS)
+        assert reason in ready["message"]
+        seen = kube.get("chatmodel", "triage")["status"]
+        assert seen["serving"]["revision"] == serving
+        made = kube.run("get", "deployments", "-o", "name")
+        assert (seen["target"]["revision"] in made) == in_a_pod
+
+    counted = service.stop()
+    assert counted["failed"] == 0, counted["failures"]
+    assert set(counted["revisions"]) >= {serving}
+
+
+def test_a_real_model_as_a_gguf_file_is_staged_on_a_claim_and_answers(
+    installed: Kube, namespace: Kube
+) -> None:
+    live = start(namespace, models.SMOLLM_GGUF, "Persistent")
+    answer = live.answer()
+    assert answer["model"] == models.SMOLLM_GGUF
+    assert answer["response"]
+    assert answer["usage"]["completion_tokens"] > 1
+    names = {path.rpartition("/")[2] for path in live.files()}
+    assert names == {models.SMOLLM_FILE, "manifest.json", "COMPLETE"}
+
+    found, before = live.status()["model"], live.status()["serving"]
+    assert found["engine"] == "OpenVINO"
+    assert found["requiredMemory"] > 2 * found["weightBytes"]
+    installed.apply(NARROW)
+    namespace.patch("triage", {"instanceClassName": "narrow"})
+    ready = namespace.wait_for_reason("triage", "RolledBack", SECONDS)
+    assert "InsufficientMemory: the model needs at least 513 MB of memory" in ready["message"]
+    assert "the pods of its class have 419 MB" in ready["message"]
+    assert live.status()["serving"] == before
+    assert live.answer()["model"] == models.SMOLLM_GGUF
+
+
+def test_an_ir_goes_live_and_is_followed_by_safetensors(installed: Kube, namespace: Kube) -> None:
+    live = start(namespace, models.TWIN_IR, "Ephemeral")
+    assert live.status()["model"]["engineMessage"] == BY_ITSELF.format("openvino")
+    answer = live.answer()
+    assert answer["model"] == models.TWIN_IR
+    assert "metformin" in answer["response"]
+    after = live.serve(of(models.TWIN), models.TWIN)
+    assert after["model"]["engine"] == "Transformers"
+    assert live.answer()["model"] == models.TWIN
