@@ -40,15 +40,18 @@ class OpenVINOEngine:
         """Load model and tokenizer from disk alone, side by side.
 
         Raises `BadModel`: EngineUnsupported, InsufficientMemory, ChatTemplateMissing,
-        UnsafeModelContent or ModelLoadFailed.
+        UnsafeModelContent or ModelLoadFailed; `TryAgain`: InsufficientStorage.
         """
         found = openvino_files.find(self._dir)
         room = machine.kv_tokens(
             machine.memory_limit(), found.weights, found.kv_bytes, wished=KV_TOKENS
         )
-        blocks = room // BLOCK_TOKENS
+        with openvino_files.open_to_writing(found.path) as path:
+            self._load(found, path, room // BLOCK_TOKENS)
+
+    def _load(self, found: openvino_files.Found, path: pathlib.Path, blocks: int) -> None:
         options = {
-            "model": str(found.path),
+            "model": str(path),
             "threads": self._threads,
             "blocks": blocks,
             "active": MAX_ACTIVE,
@@ -57,7 +60,7 @@ class OpenVINOEngine:
         }
         self._process = EngineProcess(options, self.pulse)
         try:
-            self.tokenizer = GenAiTokenizer(found.path)
+            self.tokenizer = GenAiTokenizer(path)
             # One block is always in the making.
             most = min(found.context_tokens or KV_TOKENS, (blocks - 1) * BLOCK_TOKENS)
             self.context_tokens = self.tokenizer.longest(most)

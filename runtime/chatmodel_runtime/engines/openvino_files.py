@@ -4,17 +4,23 @@ Called by `engines.openvino`. A published IR (all six files) or exactly one `.gg
 converted.
 """
 
+import contextlib
 import dataclasses
+import errno
+import os
 import pathlib
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chatmodel_runtime import configs, gguf_header, screening
-from chatmodel_runtime.errors import BadModel
+from chatmodel_runtime.errors import BadModel, TryAgain
 
 # Measured: of a GGUF the library holds the tensors as read and once more as packed; an IR's are
 # mapped from the file, so that only the packed ones count.
 GGUF_COPIES = 2
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,29 @@ def find(folder: pathlib.Path) -> Found:
         return _read_gguf(found[0])
     text = f"OpenVINO loads the six files of an IR or one .gguf; here are {len(found)} .gguf"
     raise BadModel("EngineUnsupported", text)
+
+
+@contextlib.contextmanager
+def open_to_writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield where the library can load a model from: a copy of a GGUF file that is read-only.
+
+    The library opens GGUF files for writing, although it never writes (2026.4.1); in pods the
+    models are mounted read-only. Raises `TryAgain` (InsufficientStorage).
+    """
+    if path.is_dir() or os.access(path, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / path.name
+        try:
+            shutil.copyfile(path, copy)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            size, free = path.stat().st_size, shutil.disk_usage(folder).free
+            text = f"OpenVINO needs {size} bytes for a copy of {path.name}, {free} are free"
+            raise TryAgain("InsufficientStorage", text) from None
+        yield copy
 
 
 def _read_ir(folder: pathlib.Path) -> Found:
