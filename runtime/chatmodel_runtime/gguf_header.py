@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 from chatmodel_runtime.errors import BadModel
 
+# Families of which the one engine for such files builds a model (OpenVINO GenAI 2026.4.1).
+FAMILIES = ("llama", "qwen2", "qwen3")
 MAX_HEAD_BYTES = 64 * 1024 * 1024
 MAX_VALUES, MAX_TENSORS, MAX_ELEMENTS = 4096, 65_536, 8_000_000
 MAX_NAME_BYTES, MAX_DIMENSIONS = 256, 4
@@ -64,12 +66,19 @@ def read(handle: BinaryIO, size: int, name: str) -> Header:
         if key in values:
             raise reader.lie("has a key twice")
         values[key] = reader.value()
+    _check_family(reader.name, values.get("general.architecture"))
     places = _read_tensors(reader, tensors)
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 8 <= alignment <= 4096 or alignment % 8:
         raise reader.lie("is aligned to nothing a machine knows")
     _check_places(reader, places, alignment)
     return Header({key: value for key, value in values.items() if value is not None})
+
+
+def _check_family(name: str, family: Any) -> None:
+    if family not in FAMILIES:
+        text = f"{name} is of the family {str(family)[:40]!a}, and taken are {', '.join(FAMILIES)}"
+        raise BadModel("EngineUnsupported", text)
 
 
 def _read_tensors(reader: "_Reader", count: int) -> list[tuple[int, int]]:

@@ -109,6 +109,11 @@ def stranger(folder: pathlib.Path) -> None:
     replace(folder, b"qwen3", b"nobod")
 
 
+def one_layer_more(folder: pathlib.Path) -> None:
+    (file,) = folder.glob("*.gguf")
+    models.make_wrong_gguf(folder, file)
+
+
 def mute(folder: pathlib.Path) -> None:
     replace(folder, b"tokenizer.chat_template", b"tokenizer.chat_templatx")
 
@@ -135,7 +140,8 @@ def nothing(folder: pathlib.Path) -> None:
     [
         (cut, "UnsafeModelContent"),
         (garbage, "UnsafeModelContent"),
-        (stranger, "ModelLoadFailed"),
+        (stranger, "EngineUnsupported"),
+        (one_layer_more, "ModelLoadFailed"),
         (mute, "ChatTemplateMissing"),
         (no_number, "ModelLoadFailed"),
         (twins, "EngineUnsupported"),

@@ -123,6 +123,16 @@ def test_a_head_that_is_not_there_yet_says_so() -> None:
         pytest.param(gguf(1000, tensors=2), "UnsafeModelContent", id="two that overlap"),
         pytest.param(gguf(kind=77), "EngineUnsupported", id="an unknown kind"),
         pytest.param(
+            gguf(values=GGUF_VALUES | {"general.architecture": "gemma3"}),
+            "EngineUnsupported",
+            id="a family nobody loads",
+        ),
+        pytest.param(
+            gguf(values=GGUF_VALUES | {"general.architecture": 7}),
+            "EngineUnsupported",
+            id="a family that is a number",
+        ),
+        pytest.param(
             gguf(values=GGUF_VALUES | {"general.alignment": 7}), "UnsafeModelContent", id="crooked"
         ),
         pytest.param(
