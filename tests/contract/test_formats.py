@@ -7,14 +7,17 @@ from collections.abc import Iterator
 import hub_mirror
 import pytest
 import small_models
+import yaml
 from pictures import CLASS, SETTINGS, chatmodel
 
 from chatmodel_operator import resolution, revision
 from chatmodel_operator.api.chatmodelrevision import Inspection
+from chatmodel_operator.settings import Settings
 from chatmodel_runtime import hub, model_manager, screening, settings
 from chatmodel_runtime.engines import choosing, openvino_files
 from chatmodel_runtime.progress import Progress
 
+ROOT = pathlib.Path(__file__).parents[2]
 FORMS = {
     "safetensors": (small_models.FILES, "Transformers"),
     "openvino": ({**small_models.CONFIGS, **small_models.ir()}, "OpenVINO"),
@@ -69,6 +72,15 @@ def test_the_weights_of_openvino_count_as_often_to_both(
     counted = loaded.weights // one.stat().st_size
     assert needed[1] - needed[0] == counted * found.weight_bytes
     assert found.kv_bytes_per_token == loaded.kv_bytes
+
+
+def test_the_shipped_settings_name_an_image_for_every_engine_that_was_run() -> None:
+    shipped = yaml.safe_load_all((ROOT / "deploy/install.yaml").read_text())
+    (text,) = (d["data"]["settings.yaml"] for d in shipped if d["kind"] == "ConfigMap")
+    images = Settings.model_validate(yaml.safe_load(text)).images
+    named = {engine for engine in resolution.FORMATS if images.of(engine) is not None}
+    assert named == {"Transformers", "OpenVINO"}
+    assert images.of("OpenVINO") == images.of("Transformers")
 
 
 def test_every_format_of_an_inspection_has_an_engine() -> None:

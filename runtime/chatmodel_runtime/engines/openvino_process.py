@@ -60,7 +60,7 @@ class EngineProcess:
         except (EOFError, ConnectionError):
             raise self._describe_end() from None
         if "failed" in said:
-            raise BadModel("ModelLoadFailed", said["failed"])
+            raise BadModel("ModelLoadFailed", f"OpenVINO does not load it: {said['failed']}")
         self._reader.start()
 
     def _describe_end(self) -> BadModel:
