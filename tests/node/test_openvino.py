@@ -31,7 +31,7 @@ def start(kube: Kube, model_id: str, strategy: str) -> Cached:
 
 def test_a_gguf_file_takes_the_traffic_and_broken_ones_lose_no_request(service: Service) -> None:
     kube = service.kube
-    kube.patch("triage", of(models.TWIN_GGUF))
+    kube.patch("triage", of(models.TWIN_GGUF) | {"generation": {"temperature": 0}})
     kube.wait_for_reason("triage", "Serving", SECONDS)
     status, answer = service.ask()
     assert (status, answer["model"]) == (200, models.TWIN_GGUF)
