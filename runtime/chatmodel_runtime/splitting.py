@@ -25,6 +25,8 @@ class Splitter:
         self.is_thinking = opened
         self.is_stopped = False
         self._may_open = not opened
+        # A model that has thought may close its thinking again: that is no part of the answer.
+        self._dropped: tuple[str, ...] = (CLOSE,) if opened else ()
         self._stop = tuple(stop)
         self._held = ""
         self._said = False  # something of the part under way, so that white space counts
@@ -68,6 +70,7 @@ class Splitter:
         start = self._held.lstrip()
         if start.startswith(OPEN):
             self._held, self.is_thinking, self._may_open = start[len(OPEN) :], True, False
+            self._dropped = (CLOSE,)
         elif start and not OPEN.startswith(start):
             self._may_open = False
         return not self._may_open
@@ -81,12 +84,16 @@ class Splitter:
         return self._give(self._held, (CLOSE,))
 
     def _answer(self) -> str:
-        found = [at for at in map(self._held.find, self._stop) if at >= 0]
-        if found:
-            self.is_stopped = True
-            text = self._held[: min(found)]
-            return text if self._said else text.lstrip()
-        return self._give(self._held, self._stop)
+        given, words = "", (*self._stop, *self._dropped)
+        while found := [(self._held.find(word), word) for word in words if word in self._held]:
+            at, word = min(found)
+            before, self._held = self._held[:at], self._held[at + len(word) :]
+            given += before if self._said else before.lstrip()
+            self._said = self._said or bool(given)
+            if word in self._stop:
+                self.is_stopped = True
+                return given
+        return given + self._give(self._held, words)
 
     def _give(self, text: str, words: Sequence[str]) -> str:
         """Give away all but an end that could begin one of the words."""

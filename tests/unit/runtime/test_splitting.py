@@ -36,6 +36,19 @@ CASES = [
         ("END", "ok ", True),
         id="stop words do not stop thinking",
     ),
+    pytest.param(
+        "hm</think></think>\n Re</think>st.</thi",
+        {"opened": True},
+        ("hm", "Rest.</thi", False),
+        id="closed again and again",
+    ),
+    pytest.param(
+        "</think>EN</think>D END no",
+        {"opened": True, "stop": ("END",)},
+        ("", "END ", True),
+        id="a tag does not make a stop word",
+    ),
+    pytest.param("a</think>b", {}, ("", "a</think>b", False), id="no thinking, so no tag"),
     pytest.param("  \n Rest. ", {}, ("", "Rest. ", False), id="white space before it is dropped"),
     pytest.param("", {"opened": True}, ("", "", False), id="nothing"),
 ]
