@@ -26,7 +26,7 @@ def is_applied(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 def is_part_of(wanted: Any, live: Any) -> bool:
     """Say whether everything in `wanted` is in `live` already."""
-    if wanted is live:
+    if wanted is live or wanted == live:
         return True
     if isinstance(wanted, dict):
         return isinstance(live, dict) and _has_all(wanted, live)
@@ -34,9 +34,8 @@ def is_part_of(wanted: Any, live: Any) -> bool:
         if not isinstance(live, list) or len(wanted) != len(live):
             return False
         return all(map(is_part_of, wanted, live))
-    if isinstance(wanted, str) and isinstance(live, str):
-        return wanted == live or quantities.is_same(wanted, live)
-    return bool(wanted == live)
+    both_texts = isinstance(wanted, str) and isinstance(live, str)
+    return both_texts and quantities.is_same(wanted, live)
 
 
 def find_difference(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> str:

@@ -6,11 +6,12 @@ labels but another controller are left out: names alone make nothing ours.
 
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from chatmodel_operator import names
+from chatmodel_operator import names, revision
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import (
     FAILED,
@@ -31,7 +32,8 @@ def parse_time(text: str | None) -> datetime.datetime | None:
 
 def format_time(moment: datetime.datetime) -> str:
     """Return RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    utc = moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    return utc.isoformat(timespec="seconds") + "Z"
 
 
 def format_label_time(text: str | None) -> str | None:
@@ -48,17 +50,23 @@ class ChatModel:
     spec: ChatModelSpec | None
     invalid: str = ""
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         return str(self.raw["metadata"]["name"])
 
-    @property
+    @functools.cached_property
     def namespace(self) -> str:
         return str(self.raw["metadata"]["namespace"])
 
-    @property
+    @functools.cached_property
     def uid(self) -> str:
         return str(self.raw["metadata"]["uid"])
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """What its spec asks to be served; asked only of a spec that can be read."""
+        assert self.spec is not None
+        return revision.source_of(self.spec)
 
     @property
     def generation(self) -> int:
@@ -86,6 +94,11 @@ class Revision:
     @property
     def number(self) -> int:
         return self.spec.number
+
+    @functools.cached_property
+    def source_text(self) -> str:
+        """Its source as JSON: equal for equal sources."""
+        return json.dumps(self.spec.source.dump(), sort_keys=True)
 
     @property
     def is_verified(self) -> bool:

@@ -3,6 +3,7 @@
 Called by `cluster`. Pure; a stored body that today's types refuse becomes a value, not a crash.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast
@@ -218,10 +219,10 @@ def read_picture(
 ) -> Observed:
     """Return the frozen picture of one ChatModel; `trouble` is what its claim's events say."""
 
-    def of(kind: str) -> dict[str, Raw]:
-        return {name: item for (k, name), item in live.items() if k == kind}
-
-    revisions = [read_revision(item) for item in of("ChatModelRevision").values()]
+    of: dict[str, dict[str, Raw]] = collections.defaultdict(dict)
+    for (kind, name), item in live.items():
+        of[kind][name] = item
+    revisions = [read_revision(item) for item in of["ChatModelRevision"].values()]
     service = live.get(("Service", chatmodel.name), {"spec": {}})
     selected = (service["spec"].get("selector") or {}).get(names.LABEL_REVISION)
     claim = live.get(("PersistentVolumeClaim", names.models_claim(chatmodel.name)))
@@ -231,9 +232,9 @@ def read_picture(
         instance_class=chosen,
         class_problem=problem,
         revisions=tuple(sorted((r for r in revisions if r is not None), key=lambda r: r.number)),
-        deployments={name: read_deployment(item) for name, item in of("Deployment").items()},
+        deployments={name: read_deployment(item) for name, item in of["Deployment"].items()},
         pods=tuple(read_pod(item) for item in pods),
-        jobs={name: read_job(item) for name, item in of("Job").items()},
+        jobs={name: read_job(item) for name, item in of["Job"].items()},
         claim=read_claim(claim, trouble) if claim is not None else None,
         selected=None if selected == names.NO_REVISION else selected,
         live=live,

@@ -62,12 +62,13 @@ class Reconciler:
         try:
             if (pause := await self._record(observed, plan)) is not None:
                 return pause  # acts follow from what has been recorded, read back
-            if await self._act(observed, plan):
+            manifests = self._manifests(observed, plan)
+            if await self._act(observed, plan, manifests):
                 return 0.0  # what was done is looked at before it is told
         except errors.Rejected as error:
             await self._report(observed, _refused(plan, error))
             raise
-        plan = self._with_contested(observed, plan)
+        plan = self._with_contested(observed, plan, manifests)
         await self._report(observed, plan)
         for question in plan.questions:
             self._questions.ask(observed.chatmodel, question)
@@ -110,7 +111,9 @@ class Reconciler:
             return None
         return 0.0
 
-    async def _act(self, observed: Observed, plan: rollout.Plan) -> bool:
+    async def _act(
+        self, observed: Observed, plan: rollout.Plan, manifests: list[tuple[Manifest, bool]]
+    ) -> bool:
         """Make the children what the plan says; traffic moves before pods go.
 
         Returns whether anything was made or changed; deletions tell by themselves when done.
@@ -119,7 +122,7 @@ class Reconciler:
         if plan.wants_api_key:
             key = secrets.token_urlsafe(32)
             wrote |= await self._api.create(service.build_api_key_secret(chatmodel, key))
-        for manifest, is_guarded in self._manifests(observed, plan):
+        for manifest, is_guarded in manifests:
             wrote |= await self._apply(observed, manifest, guarded=is_guarded)
         for body in self._jobs(chatmodel, plan):
             if body["metadata"]["name"] not in observed.jobs:
@@ -158,10 +161,12 @@ class Reconciler:
             self._drift.note(ref, manifest, now)
         return wrote
 
-    def _with_contested(self, observed: Observed, plan: rollout.Plan) -> rollout.Plan:
+    def _with_contested(
+        self, observed: Observed, plan: rollout.Plan, manifests: list[tuple[Manifest, bool]]
+    ) -> rollout.Plan:
         """Return a plan that says who is not mended any more, if there is one."""
         namespace, now = observed.chatmodel.namespace, self._api.now().timestamp()
-        for manifest, _ in self._manifests(observed, plan):
+        for manifest, _ in manifests:
             kind, name = manifest["kind"], manifest["metadata"]["name"]
             wait = self._drift.wait((kind, namespace, name), now)
             live: Mapping[str, Any] = observed.live.get((kind, name), {})

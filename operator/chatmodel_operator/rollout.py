@@ -103,7 +103,7 @@ def plan_rollout(observed: Observed, settings: Settings, now: datetime.datetime)
     pinned = spec.rollout.pinned_revision
     if pinned is not None:
         return _plan_pinned(observed, settings, now, pinned)
-    source = revision.source_of(spec)
+    source = observed.chatmodel.source
     target = next((r for r in observed.revisions if r.spec.source == source), None)
     refusal = allowance.find_refusal(source, settings)
     if refusal and (target is None or target.name != observed.selected):

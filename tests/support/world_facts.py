@@ -8,7 +8,7 @@ from typing import Any
 from tiny_cluster import Write
 from tiny_world import CHATMODEL, Raw, World
 
-from chatmodel_operator import reading, revision
+from chatmodel_operator import reading
 
 
 def spec(world: World) -> Raw:
@@ -31,13 +31,12 @@ def target(world: World) -> str | None:
     pinned = rollout(world).get("pinnedRevision")
     if pinned is not None:
         return str(pinned) if world.status_of(pinned).get("verdict") == "Verified" else None
-    wanted = reading.read_chatmodel(world.objects[CHATMODEL]).spec
-    if wanted is None:
+    wanted = reading.read_chatmodel(world.objects[CHATMODEL])
+    if wanted.spec is None:
         return None
-    source = revision.source_of(wanted)
     for name, body in world.revisions().items():
         found = reading.read_revision(body)
-        if found is not None and found.spec.source == source:
+        if found is not None and found.spec.source == wanted.source:
             return name
     return None
 

@@ -1,7 +1,5 @@
 """The Deployment of one revision: candidate, serving, or kept at zero replicas."""
 
-import json
-
 from chatmodel_operator import names
 from chatmodel_operator.desired.metadata import Manifest, build_metadata
 from chatmodel_operator.observed import ChatModel, Revision, format_label_time
@@ -45,6 +43,6 @@ def _receipt(revision: Revision) -> dict[str, str]:
         names.ANNOTATION_COMMIT: revision.spec.commit,
         names.ANNOTATION_REASON: revision.status.reason if failed else None,
         names.ANNOTATION_MESSAGE: revision.status.message if failed else None,
-        names.ANNOTATION_SOURCE: json.dumps(revision.spec.source.dump(), sort_keys=True),
+        names.ANNOTATION_SOURCE: revision.source_text,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -18,6 +18,8 @@ from chatmodel_operator.desired.metadata import Manifest, build_metadata
 from chatmodel_operator.observed import ChatModel, Revision
 from chatmodel_operator.settings import Settings
 
+RENDERER_VERSION = importlib.metadata.version("chatmodel-operator")
+
 
 def build_revision(
     chatmodel: ChatModel,
@@ -96,8 +98,7 @@ def _complete(
     engine = resolution.choose_engine(spec.source, formats, spec.instance_class, settings)
     if isinstance(engine, resolution.Problem):
         return None
-    version = importlib.metadata.version("chatmodel-operator")
-    found = {"commit": commit, "engine": engine, "renderer_version": version}
+    found = {"commit": commit, "engine": engine, "renderer_version": RENDERER_VERSION}
     whole = spec.model_copy(update=found)
     template = pod.build_template(chatmodel, name, whole, settings)
     return whole.model_copy(update={"template": template})
