@@ -14,14 +14,17 @@ from tiny_world import CHATMODEL, Key, World, merged
 
 from chatmodel_operator import comparing, errors, names, observed, reading, reconcile, rollout
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
+from chatmodel_operator.cache import Stored
 from chatmodel_operator.observed import format_time
 from chatmodel_operator.settings import Allowed, Embedded, Settings
 
 _SIZE = {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}}
-CLASS: Raw = {
-    "metadata": {"name": "small", "annotations": {"carepath.ai/is-default-class": "true"}},
-    "spec": InstanceClassSpec.model_validate(_SIZE).dump(),
-}
+CLASS = Stored(
+    {
+        "metadata": {"name": "small", "annotations": {"carepath.ai/is-default-class": "true"}},
+        "spec": InstanceClassSpec.model_validate(_SIZE).dump(),
+    }
+)
 INSIDE = {"modelID": "demo/inside", "commit": "e" * 40, "weightBytes": 8, "image": "inside:1"}
 SETTINGS = Settings(
     embedded=(Embedded.model_validate(INSIDE),), allowed=Allowed(models=("demo/*",))

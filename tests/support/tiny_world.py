@@ -12,7 +12,7 @@ bodies it has.
 import datetime
 import itertools
 import json
-from typing import Any
+from typing import Any, cast
 
 import tiny_pods
 from tiny_table import TABLE, Raw
@@ -48,11 +48,11 @@ class World:
         return world
 
     def key(self) -> tuple[Any, ...]:
-        """Return what tells this state of the world from every other."""
+        """Return what tells this state from every other, as far as an operator can see it."""
         # What is stored is not forgotten before `telling.clear`, so that its id is its own.
         bodies = frozenset(map(id, self.objects.values()))
         pods = frozenset(map(id, self.pods.values()))
-        return self.seconds, self.room, self.hazards, self.asked, bodies, pods
+        return self.seconds, self.hazards, bodies, pods
 
     def now(self) -> datetime.datetime:
         """Return the time of the API server."""
@@ -134,7 +134,7 @@ class World:
     def status_of(self, revision: str | None) -> Raw:
         """Return the status of a revision; empty when it is not there."""
         body = self.objects.get(("ChatModelRevision", str(revision)))
-        return dict(body["status"]) if body is not None else {}
+        return cast(Raw, body["status"]) if body is not None else {}
 
     def replicas_of(self, revision: str | None) -> int:
         """Return the replicas of a revision's Deployment."""
@@ -288,10 +288,10 @@ class World:
 
     def _dies(self, task: tiny_pods.Task, pod: Raw) -> bool:
         """Say whether a pod that serves breaks down now: some seconds into the bake."""
-        since = observed.parse_time(self.status_of(task.revision).get("servingAt"))
-        if "dies-in-bake" not in task.model or since is None or not tiny_pods.is_running(pod):
+        if "dies-in-bake" not in task.model or not tiny_pods.is_running(pod):
             return False
-        return self.now() > since + datetime.timedelta(seconds=5)
+        since = observed.parse_time(self.status_of(task.revision).get("servingAt"))
+        return since is not None and self.now() > since + datetime.timedelta(seconds=5)
 
 
 def merged(there: Raw, part: str, body: Raw) -> Raw:
