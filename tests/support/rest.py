@@ -23,6 +23,16 @@ PLURALS = {
 }
 
 
+def can_connect(kubeconfig: str) -> bool:
+    """Say whether a kubeconfig has one cluster, and all that `connect` needs in it."""
+    if not pathlib.Path(kubeconfig).is_file():
+        return False
+    config = yaml.safe_load(pathlib.Path(kubeconfig).read_text())
+    parts = [each["user"] for each in config["users"]], [c["cluster"] for c in config["clusters"]]
+    needed = "client-key-data", "certificate-authority-data"
+    return all(len(p) == 1 and key in p[0] for p, key in zip(parts, needed, strict=True))
+
+
 def connect(kubeconfig: str) -> http.client.HTTPSConnection:
     """Return a connection for a kubeconfig with a client certificate in it."""
     config = yaml.safe_load(pathlib.Path(kubeconfig).read_text())
@@ -60,6 +70,12 @@ class Rest:
         self._connection.request(method, path, text, headers)
         answer = self._connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+    def get(self, kind: str, name: str) -> Body:
+        """Return an object, which must be there."""
+        code, body = self.request("GET", f"{self._path(kind)}/{name}")
+        assert code == 200, body
+        return body
 
     def create(self, body: Body, *, dry: bool = False) -> tuple[int, Body]:
         """Create an object, refusing unknown fields; `dry` leaves nothing behind."""
