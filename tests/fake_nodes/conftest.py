@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_nodes_story import tell
 from kube import ROOT, Body, Kube, Refused, devcluster, random_name
 
 SUPPORT = ROOT / "tests/support"
@@ -185,6 +186,13 @@ def operator(
                     kube.run("delete", "namespace", kube.namespace, "--wait=false")
 
     return start
+
+
+@pytest.fixture(scope="session")
+def undisturbed(operator: Start) -> tuple[Body, int]:
+    """The end of `tell` when nobody disturbs the operator, and its writes on the way there."""
+    with operator() as run:
+        return tell(run.kube), len(run.writes())
 
 
 def _start(

@@ -188,11 +188,12 @@ def is_quiet(run: Any) -> bool:
 
 
 @pytest.fixture(scope="module")
-def outcomes(operator: Any, request: pytest.FixtureRequest) -> dict[str, str]:
+def outcomes(
+    operator: Any, undisturbed: tuple[Body, int], request: pytest.FixtureRequest
+) -> dict[str, str]:
     """What is wrong after each fault that was chosen, by its name."""
     chosen = {getattr(item, "callspec", NOTHING).id for item in request.session.items}
-    with operator() as run:
-        end = tell(run.kube)
+    end, _ = undisturbed
 
     def outcome(what: Fault) -> str:
         with operator(timings={"resyncSeconds": 10}) as run:

@@ -9,19 +9,11 @@ import concurrent.futures
 import os
 from typing import Any
 
-import pytest
 from fake_nodes_story import tell
 from kube import Body
 
 PHASES = os.environ.get("CRASH_PHASES", "after").split(",")
 AT_ONCE = 4
-
-
-@pytest.fixture(scope="module")
-def undisturbed(operator: Any) -> tuple[Body, int]:
-    with operator() as run:
-        end = tell(run.kube)
-        return end, len(run.writes())
 
 
 def test_the_end_is_the_same_wherever_the_operator_is_killed(

@@ -59,10 +59,9 @@ datetime.datetime = Skewed
 @pytest.mark.fault("A14")
 @pytest.mark.parametrize("hours", [-1, 1], ids=["an hour behind", "an hour ahead"])
 def test_an_operator_whose_clock_is_wrong_does_the_same_at_the_same_time(
-    operator: Any, tmp_path: pathlib.Path, hours: int
+    operator: Any, undisturbed: tuple[Body, int], tmp_path: pathlib.Path, hours: int
 ) -> None:
-    with operator() as run:
-        end = tell(run.kube)
+    end, _ = undisturbed
     (tmp_path / "sitecustomize.py").write_text(SKEWED.format(seconds=hours * 3600))
     with operator(source=tmp_path) as run:
         kube: Kube = run.kube
@@ -93,9 +92,10 @@ def parse(stamp: str) -> datetime.datetime:
 
 
 @pytest.mark.fault("A15")
-def test_an_operator_with_a_fifth_of_its_time_is_slower_and_does_the_same(operator: Any) -> None:
-    with operator() as run:
-        end = tell(run.kube)
+def test_an_operator_with_a_fifth_of_its_time_is_slower_and_does_the_same(
+    operator: Any, undisturbed: tuple[Body, int]
+) -> None:
+    end, _ = undisturbed
     with operator() as run, throttled(run, runs=0.05, waits=0.2):
         assert tell(run.kube, patience=300) == end
         assert find_misplaced(run.writes(), run.kube.namespace) == []

@@ -1,8 +1,14 @@
-"""Every way a candidate can be bad, on the real API server with pods that kwok plays."""
+"""Every way a candidate can be bad, on the real API server with pods that kwok plays.
+
+One operator for all; every ChatModel serves before the first test, and each takes one of them.
+"""
 
 import pytest
-from fake_nodes_story import CLASS, good, serving_pods, start_good
+from fake_nodes_story import CLASS, good, serving_pods
 from kube import Kube, wait_for
+
+BAD = ("not-found", "load-fail", "crash", "oom", "no-image", "bad-verify", "wrong-identity")
+MODELS = (*BAD, "late", "patient", "again", "scaled", "quiet")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +26,6 @@ from kube import Kube, wait_for
 def test_a_bad_model_is_refused_and_the_good_one_serves(shared, model: str, reason: str) -> None:
     kube: Kube = shared.kube
     name = model.split("/")[1]
-    start_good(kube, name)
     serving = kube.get("chatmodel", name)["status"]["serving"]["revision"]
     kube.patch(name, {"model": {"id": model}})
     ready = kube.wait_for_reason(name, "RolledBack")
@@ -38,7 +43,6 @@ def test_a_bad_model_is_refused_and_the_good_one_serves(shared, model: str, reas
 
 def test_a_model_that_is_never_ready_is_given_up_at_the_deadline(shared) -> None:
     kube: Kube = shared.kube
-    start_good(kube, "late")
     patch = {"model": {"id": "demo/never-ready"}, "rollout": {"progressDeadlineSeconds": 10}}
     kube.patch("late", patch)
     ready = kube.wait_for_reason("late", "RolledBack")
@@ -47,7 +51,6 @@ def test_a_model_that_is_never_ready_is_given_up_at_the_deadline(shared) -> None
 
 def test_a_hub_that_is_down_is_not_blamed_on_the_model(shared) -> None:
     kube: Kube = shared.kube
-    start_good(kube, "patient")
     kube.patch("patient", {"model": {"id": "demo/hub-down"}})
     kube.wait_for_reason("patient", "HubUnavailable")
     status = kube.get("chatmodel", "patient")["status"]
@@ -58,7 +61,6 @@ def test_a_hub_that_is_down_is_not_blamed_on_the_model(shared) -> None:
 
 def test_a_failed_model_is_not_tried_again_until_asked_to(shared) -> None:
     kube: Kube = shared.kube
-    start_good(kube, "again")
     kube.patch("again", {"model": {"id": "demo/load-fail"}})
     kube.wait_for_reason("again", "RolledBack")
     kube.patch("again", {"model": {"id": "demo/good"}})
@@ -77,7 +79,6 @@ def test_a_failed_model_is_not_tried_again_until_asked_to(shared) -> None:
 
 def test_replicas_stop_and_start_what_serves(shared) -> None:
     kube: Kube = shared.kube
-    start_good(kube, "scaled")
     kube.run("scale", "chatmodel", "scaled", "--replicas=0")
     kube.wait_for_reason("scaled", "Stopped")
     wait_for(lambda: not serving_pods(kube, "scaled"), "the pods to go")
@@ -105,7 +106,6 @@ def test_a_class_that_is_not_there_is_waited_for(shared) -> None:
 
 def test_nothing_is_written_when_nothing_changes(shared) -> None:
     kube: Kube = shared.kube
-    start_good(kube, "quiet")
     wait_for(lambda: _is_quiet(kube, shared), "the operator to be quiet for three seconds", 60)
 
 
@@ -122,4 +122,7 @@ def _is_quiet(kube: Kube, shared) -> bool:
 def shared(operator):
     """One undisturbed operator for all the tests here; each has a ChatModel of its own."""
     with operator() as run:
+        run.kube.apply(*(good(name) for name in MODELS))
+        for name in MODELS:
+            run.kube.wait_for_reason(name, "Serving", 180)
         yield run
