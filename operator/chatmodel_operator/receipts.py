@@ -13,8 +13,10 @@ from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Revision, Stamp, parse_time
 from chatmodel_operator.scene import SWAP, Record, Scene
 
-# An intent to switch that is older than this was never carried out: it is written anew.
-INTENT_SECONDS = 5
+# An intent to switch that is older than this was never carried out: it is written anew. Not less
+# than a request may take (`api_client.TIMEOUT`): behind a slow API server, intents that are too old
+# when they are read would be renewed for ever. It shortens the bake after a crash by as much.
+INTENT_SECONDS = 15
 
 
 def restore_a_lost_receipt(scene: Scene) -> Record | None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from jumping import Work, run, settle
 
-from chatmodel_operator import errors, workqueue
+from chatmodel_operator import api_client, errors, receipts, workqueue
 from chatmodel_operator.workqueue import WorkQueue
 
 KEY, OTHER = ("clinic", "triage"), ("clinic", "assistant")
@@ -23,6 +23,50 @@ def test_a_key_that_waits_is_looked_at_once() -> None:
         await settle()
         await queue.stop()
         assert sorted(key for key, _ in work.begun) == [OTHER, KEY]
+
+    run(story())
+
+
+def test_a_pass_that_wrote_is_followed_by_the_next_before_all_keys_that_wait() -> None:
+    async def story() -> None:
+        left, begun = {KEY: 3}, []
+
+        async def work(*key: str) -> float | None:
+            begun.append(key)
+            left[key] = left.get(key, 0) - 1
+            return 0.0 if left[key] > 0 else None
+
+        queue = WorkQueue(work, workers=1)
+        for key in (KEY, *((f"clinic-{number}", "triage") for number in range(1000))):
+            queue.add(key)
+        queue.start()
+        await settle()
+        await queue.stop()
+        assert begun[:4] == [KEY, KEY, KEY, ("clinic-0", "triage")]
+
+    run(story())
+
+
+def test_an_intent_stays_fresh_as_long_as_its_own_write_may_take() -> None:
+    assert api_client.TIMEOUT.total is not None
+    assert receipts.INTENT_SECONDS >= api_client.TIMEOUT.total
+
+
+def test_a_key_that_never_ends_leaves_room_for_others() -> None:
+    async def story() -> None:
+        reached = asyncio.Event()
+
+        async def work(*key: str) -> float | None:
+            if key == OTHER:
+                reached.set()
+            return 0.0 if key == KEY else None
+
+        queue = WorkQueue(work, workers=1)
+        queue.add(KEY)
+        queue.add(OTHER)
+        queue.start()
+        await asyncio.wait_for(reached.wait(), 60)
+        await queue.stop()
 
     run(story())
 
