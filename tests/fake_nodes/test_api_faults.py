@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_nodes_story import tell
+from fake_nodes_story import start_good, tell
 from kube import Body, Kube, wait_for
 from oracles import find_complaints, find_misplaced
 
@@ -212,3 +212,12 @@ def outcomes(
 )
 def test_the_end_is_the_same(outcomes: dict[str, str], name: str) -> None:
     assert outcomes[name] == ""
+
+
+@pytest.mark.fault("A10")
+def test_traffic_moves_though_every_record_takes_six_seconds(operator: Any) -> None:
+    slow = {"action": "delay", "seconds": 6, "verb": "PATCH", "path": "/chatmodelrevisions/"}
+    with operator() as run:
+        run.play(slow)
+        start_good(run.kube, "slow")
+        assert any(line.get("played") == "delay" for line in run.trace())
