@@ -41,10 +41,12 @@ class Chat:
         ]
         return {"object": "list", "data": data}
 
-    async def complete(self, request: ChatRequest, is_gone: scheduling.IsGone, note: Note) -> Body:
-        """Return the whole answer. Raises what `scheduling` raises."""
+    async def complete(
+        self, request: ChatRequest, owner: str, is_gone: scheduling.IsGone, note: Note
+    ) -> Body:
+        """Return the whole answer; `owner` stands for the key. Raises what `scheduling` raises."""
         answer = await self._scheduler.answer(
-            read_messages(request), self._budget(request), is_gone
+            read_messages(request), self._budget(request, owner), is_gone
         )
         note(answer)
         message = {
@@ -62,14 +64,14 @@ class Chat:
         head = self._head("chat.completion")
         return head | {"choices": [choice], "usage": _usage(answer)}
 
-    async def stream(self, request: ChatRequest, note: Note) -> AsyncGenerator[Body]:
+    async def stream(self, request: ChatRequest, owner: str, note: Note) -> AsyncGenerator[Body]:
         """Yield the events of an answer; the first comes once the request is accepted.
 
         Raises what `scheduling` raises, before the first event or after it.
         """
         head = self._head("chat.completion.chunk")
         options = request.stream_options
-        items = self._scheduler.stream(read_messages(request), self._budget(request))
+        items = self._scheduler.stream(read_messages(request), self._budget(request, owner))
         is_first = True
         async for item in items:
             if is_first:
@@ -94,7 +96,7 @@ class Chat:
             "revision": self._config.revision,
         }
 
-    def _budget(self, request: ChatRequest) -> Budget:
+    def _budget(self, request: ChatRequest, owner: str) -> Budget:
         """Return the request's limits within the ChatModel's own."""
         given = self._config.generation
         stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
@@ -108,6 +110,7 @@ class Chat:
                 given.top_k if request.top_k is None else request.top_k,
             ),
             stop=tuple(stop),
+            owner=owner,
         )
 
 

@@ -28,10 +28,12 @@ class RequireKey:
             given = {
                 k.decode(): v.decode("latin-1") for k, v in scope["headers"] if k in KEY_HEADERS
             }
-            if not self._keys.allows(given):
+            owner = self._keys.find_owner(given)
+            if owner is None:
                 refusal = refusals.refuse(401, "API key missing or wrong")
                 await refusal(scope, receive, send)
                 return
+            keys.note_owner(scope, owner)
         await self._app(scope, receive, send)
 
 

@@ -34,13 +34,18 @@ class PromptTooLong(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Most tokens of thinking, of the answer and of both; sampling; what ends an answer."""
+    """Most tokens of thinking, of the answer and of both; sampling; what ends an answer.
+
+    `owner` stands for the key that asks: what a client's own system message has cost to read is
+    saved for the same owner alone.
+    """
 
     thinking: int
     answer: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
     total: int | None = None
+    owner: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +63,11 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """Messages as tokens; the first `shared` are those of the system message."""
+    """Messages as tokens; the first `shared` are those of the system message, ours or not."""
 
     tokens: list[int]
     shared: int
+    is_ours: bool
     opens_thinking: bool
 
 
@@ -71,14 +77,23 @@ def build_prompt(tokenizer: Tokenizer, messages: list[Message]) -> Prompt:
     clean = [m | {"content": prompts.neutralise(m["content"], words)} for m in messages]
     text = tokenizer.render(clean)
     tokens = tokenizer.encode(text)
-    return Prompt(tokens, _count_shared(tokenizer, clean, tokens), text.rstrip().endswith(OPEN))
+    return Prompt(
+        tokens=tokens,
+        shared=_count_shared(tokenizer, clean, tokens),
+        is_ours=_is_ours(clean),
+        opens_thinking=text.rstrip().endswith(OPEN),
+    )
+
+
+def _is_ours(messages: list[Message]) -> bool:
+    return messages[:1] == [{"role": "system", "content": prompts.SYSTEM}]
 
 
 def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[int]) -> int:
     """Return how many tokens the system message has at the start of the prompt."""
     if not messages or messages[0]["role"] != "system":
         return 0
-    is_ours = messages[0]["content"] == prompts.SYSTEM
+    is_ours = _is_ours(messages)
     system = _encode_ours(tokenizer) if is_ours else _encode_system(tokenizer, messages[0])
     if tokens[: len(system)] == system:
         return len(system)
@@ -165,7 +180,8 @@ class Generation:
         if most <= 0:
             self._finish = "length"
             return None
-        return Request(tokens, most, self._budget.sampling, self._prompt.shared)
+        owner = "" if self._prompt.is_ours else self._budget.owner
+        return Request(tokens, most, self._budget.sampling, self._prompt.shared, owner)
 
     def _has_ended(self, reason: FinishReason | None) -> bool:
         """Say whether this submission is over; the answer is not, when the model still thinks."""

@@ -7,13 +7,16 @@ import hashlib
 import hmac
 import os
 import pathlib
+import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from chatmodel_runtime.errors import TryAgain
 from chatmodel_runtime.settings import Auth
 
 Mark = tuple[int, int, int]
+NOBODY = ""  # who asks where no key is needed
 
 
 class ApiKeys:
@@ -23,21 +26,27 @@ class ApiKeys:
         self._path: pathlib.Path | None = auth.keys_dir if auth.mode == "ApiKey" else None
         self._seen: tuple[tuple[str, Mark], ...] = ()
         self._digests: tuple[bytes, ...] = ()
+        self._secret = secrets.token_bytes(32)
 
     def check(self) -> None:
         """Raise `TryAgain` (ApiKeyMissing) when there is no key at all: nobody could ask."""
         if self._path is not None and not self._read():
             raise TryAgain("ApiKeyMissing", f"there is no API key in {self._path}")
 
-    def allows(self, headers: Mapping[str, str]) -> bool:
-        """Say whether a request's headers (lower-case names) carry a valid key."""
+    def find_owner(self, headers: Mapping[str, str]) -> str | None:
+        """Return a word for the valid key in a request's headers (lower-case names), if any.
+
+        It is the same for the same key as long as this process runs, and says nothing of the key.
+        """
         if self._path is None:
-            return True
+            return NOBODY
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
         digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
         found = [hmac.compare_digest(digest, known) for known in self._read()]
-        return bool(given) and any(found)
+        if not given or not any(found):
+            return None
+        return hmac.digest(self._secret, digest, "sha256").hex()
 
     def _read(self) -> tuple[bytes, ...]:
         seen = self._look()
@@ -62,6 +71,16 @@ class ApiKeys:
         else:
             marked = [(path, _mark(path)) for path in (f"{where}/{name}" for name in names)]
         return tuple((path, mark) for path, mark in marked if mark is not None)
+
+
+def note_owner(scope: MutableMapping[str, Any], owner: str) -> None:
+    """Write down who asks, for the routes."""
+    scope.setdefault("state", {})["owner"] = owner
+
+
+def read_owner(scope: Mapping[str, Any]) -> str:
+    """Return who asks."""
+    return str(scope["state"]["owner"])
 
 
 def _mark(path: str) -> Mark | None:

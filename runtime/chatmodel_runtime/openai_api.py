@@ -12,7 +12,7 @@ import fastapi
 import pydantic_core
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from chatmodel_runtime import chat, generating, outcomes, refusals, request_log
+from chatmodel_runtime import chat, generating, keys, outcomes, refusals, request_log
 from chatmodel_runtime.schemas import problems
 from chatmodel_runtime.schemas.openai import ChatRequest
 
@@ -33,11 +33,12 @@ def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
     @app.post(CHAT, response_model=None, responses=problems.CHAT)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
         entry = request_log.Entry(CHAT)
+        owner = keys.read_owner(request.scope)
         try:
             if body.stream:
-                events = await _begin(story.stream(body, entry.note))
+                events = await _begin(story.stream(body, owner, entry.note))
                 return StreamingResponse(_write(events, entry), media_type="text/event-stream")
-            answer = await story.complete(body, request.is_disconnected, entry.note)
+            answer = await story.complete(body, owner, request.is_disconnected, entry.note)
             response = Response(pydantic_core.to_json(answer), media_type="application/json")
         except Exception as error:  # whatever an engine raises, the client reads one sentence
             response = refuse(error, entry.trace_id)

@@ -35,13 +35,15 @@ class Request:
     """What to generate from.
 
     `prompt` and `max_tokens` together fit `Engine.context_tokens`. The first `shared` tokens of the
-    prompt are the system message: only of them may anything be kept for other requests.
+    prompt are the system message: only of them may anything be kept for other requests, and only
+    for those of the same `owner`.
     """
 
     prompt: list[int]
     max_tokens: int
     sampling: Sampling = Sampling()
     shared: int = 0
+    owner: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,7 +140,7 @@ class TorchEngine:
         """
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         name = uuid.uuid4().hex
-        self._prefixes.remember(request.prompt[: request.shared])
+        self._prefixes.begin(name, request)
         self._manager.register_result_handler(name, outputs.put_nowait)
         is_done, sent = False, 0
         try:
@@ -156,6 +156,7 @@ class TorchEngine:
                 fresh, sent = output.generated_tokens[sent:], len(output.generated_tokens)
                 yield self._step(fresh, is_done=is_done)
         finally:
+            self._prefixes.end(name)
             self._sampler.broken.discard(name)
             self._manager.output_router.result_handlers.pop(name, None)
             if not is_done:

@@ -4,15 +4,18 @@ Called by `engines.torch` alone, in the batching thread. Both hook into parts of
 are not public: the library is pinned, and `tests/unit/runtime/test_torch.py` holds what is used.
 """
 
-from collections import OrderedDict
+import array
+import functools
+import hashlib
 from typing import Any
 
 import torch
 from transformers.generation.continuous_batching import cb_logits_processors
-from transformers.generation.continuous_batching.cache_allocators import cache_allocator
+
+from chatmodel_runtime.engines import Request
 
 TOP = 64  # candidates that are looked at before the whole vocabulary is
-REMEMBERED = 4096  # blocks of system messages
+NAME_BYTES = 32
 
 
 class Sampler(cb_logits_processors.ContinuousBatchingLogitsProcessor):
@@ -107,36 +110,75 @@ def install_sampler(manager: Any) -> Sampler:
 
 
 class SharedPrefixes:
-    """Lets the KV cache keep blocks of system messages, and no other, for later requests.
+    """Lets the KV cache keep blocks of system messages, and no other, for their owner's requests.
 
-    A block kept after its request would answer faster to whoever sends the same text again: patient
-    data and questions are not given away like that.
+    A block kept after its request answers faster to whoever sends the same text again: patient data
+    and questions are not given away like that, nor a client's own system message to another client.
+    The library names a block by 8 bytes, for which who chooses the text finds a second text; here
+    each request brings the names of its blocks, by a hash without known collisions.
     """
 
     def __init__(self, page_size: int) -> None:
         self._page = page_size
-        self._known: OrderedDict[int, None] = OrderedDict()
+        self._names: dict[str, list[bytes]] = {}
+        self._searching = ""
 
-    def remember(self, tokens: list[int]) -> None:
-        """Let the whole blocks of a system message's tokens be kept."""
-        parent = None
-        for start in range(0, len(tokens) - self._page + 1, self._page):
-            parent = cache_allocator.compute_block_hash(parent, tokens[start : start + self._page])
-            self._known[parent] = None
-            self._known.move_to_end(parent)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+    def begin(self, request_id: str, request: Request) -> None:
+        """Let the whole blocks of a request's system message be found and kept."""
+        self._names[request_id] = name_blocks(request, self._page)
+
+    def end(self, request_id: str) -> None:
+        """Keep nothing more of a request."""
+        self._names.pop(request_id, None)
 
     def install(self, manager: Any) -> None:
-        """Guard the ledgers of the manager's KV cache."""
-        for allocator in manager.batch_processor.cache.cache_allocators.values():
-            self._guard(allocator.ledger)
+        """Take the place of how the manager's KV cache finds and keeps blocks."""
+        cache = manager.batch_processor.cache
+        search = cache.search_prefix_match
 
-    def _guard(self, ledger: Any) -> None:
-        register = ledger.register_new_hash
+        def search_for(request_id: str, prompt: list[int]) -> int:
+            self._searching = request_id  # the next call does not say it
+            return int(search(request_id, prompt))
 
-        def register_known(block_id: int, block_hash: int) -> int | None:
-            known = block_hash in self._known
-            return register(block_id, block_hash) if known else None
+        cache.search_prefix_match = search_for
+        for allocator in cache.cache_allocators.values():
+            allocator.match_prefix_blocks = functools.partial(self._find, allocator)
+            allocator.mark_complete_blocks = functools.partial(self._keep, allocator)
 
-        ledger.register_new_hash = register_known
+    def _find(self, allocator: Any, prompt: list[int]) -> list[int]:
+        """Return the blocks that are kept of a prompt's beginning; one token at least is left."""
+        found: list[int] = []
+        most = (len(prompt) - 1) // self._page
+        for name in self._names.get(self._searching, [])[:most]:
+            block = allocator.ledger.hash_to_block.get(name)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def _keep(self, allocator: Any, request_id: str, _: list[int], fresh: int) -> None:
+        """Keep so many more blocks that were computed, as far as they are the system message's."""
+        table, ledger = allocator.block_table[request_id], allocator.ledger
+        named = list(zip(table, self._names.get(request_id, []), strict=False))
+        new = [at for at, (block, _) in enumerate(named) if block not in ledger.block_to_hash]
+        for at in new[:fresh]:
+            block, name = named[at]
+            same = ledger.register_new_hash(block, name)
+            if same is not None:  # another request was faster: its block serves both
+                ledger.acquire(same)
+                table[at] = same
+                if ledger.release(block):
+                    allocator.pool.free_blocks(allocator.index, [block])
+
+
+def name_blocks(request: Request, page: int) -> list[bytes]:
+    """Return a name for each whole block of the system message.
+
+    It stands for the owner and all tokens up to the block's end.
+    """
+    names, last = [], hashlib.blake2b(request.owner.encode(), digest_size=NAME_BYTES).digest()
+    for start in range(0, request.shared - page + 1, page):
+        tokens = array.array("q", request.prompt[start : start + page]).tobytes()
+        last = hashlib.blake2b(last + tokens, digest_size=NAME_BYTES).digest()
+        names.append(last)
+    return names

@@ -14,6 +14,10 @@ def opened(path: pathlib.Path) -> keys.ApiKeys:
     return keys.ApiKeys(Auth(mode="ApiKey", keys_dir=path))
 
 
+def allows(api_keys: keys.ApiKeys, headers: dict[str, str]) -> bool:
+    return api_keys.find_owner(headers) is not None
+
+
 def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
@@ -45,36 +49,36 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     ],
 )
 def test_only_a_key_opens(folder: pathlib.Path, headers: dict[str, str], allowed: bool) -> None:
-    assert opened(folder).allows(headers) is allowed
+    assert allows(opened(folder), headers) is allowed
 
 
 def test_the_scheme_may_be_written_in_any_case(folder: pathlib.Path) -> None:
-    assert opened(folder).allows({"authorization": "bearer right"})
+    assert allows(opened(folder), {"authorization": "bearer right"})
 
 
 def test_a_key_without_a_scheme_opens_nothing(folder: pathlib.Path) -> None:
-    assert not opened(folder).allows({"authorization": "right"})
+    assert not allows(opened(folder), {"authorization": "right"})
 
 
 def test_a_key_that_was_replaced_is_void_at_once(folder: pathlib.Path) -> None:
     api_keys = opened(folder)
-    assert api_keys.allows(bearer("right"))
+    assert allows(api_keys, bearer("right"))
     (folder / "new").write_text("fresh")
     os.replace(folder / "new", folder / "api-key")
-    assert api_keys.allows(bearer("fresh"))
-    assert not api_keys.allows(bearer("right"))
+    assert allows(api_keys, bearer("fresh"))
+    assert not allows(api_keys, bearer("right"))
 
 
 def test_a_key_that_was_replaced_within_one_tick_of_the_clock_is_void_too(
     folder: pathlib.Path,
 ) -> None:
     api_keys = opened(folder)
-    assert api_keys.allows(bearer("right"))
+    assert allows(api_keys, bearer("right"))
     before = (folder / "api-key").stat()
     (folder / "new").write_text("fresh\n")
     os.utime(folder / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
     os.replace(folder / "new", folder / "api-key")
-    assert [api_keys.allows(bearer(key)) for key in ("fresh", "right")] == [True, False]
+    assert [allows(api_keys, bearer(key)) for key in ("fresh", "right")] == [True, False]
 
 
 def test_a_mounted_secret_is_followed_when_the_kubelet_swaps_it(tmp_path: pathlib.Path) -> None:
@@ -84,27 +88,27 @@ def test_a_mounted_secret_is_followed_when_the_kubelet_swaps_it(tmp_path: pathli
     (tmp_path / "..data").symlink_to("..v1")
     (tmp_path / "api-key").symlink_to("..data/api-key")
     api_keys = opened(tmp_path)
-    assert api_keys.allows(bearer("first"))
+    assert allows(api_keys, bearer("first"))
     (tmp_path / "..tmp").symlink_to("..v2")
     os.replace(tmp_path / "..tmp", tmp_path / "..data")
-    assert api_keys.allows(bearer("second"))
-    assert not api_keys.allows(bearer("first"))
+    assert allows(api_keys, bearer("second"))
+    assert not allows(api_keys, bearer("first"))
 
 
 def test_all_keys_taken_away_means_that_nobody_may_ask(folder: pathlib.Path) -> None:
     api_keys = opened(folder)
-    assert api_keys.allows(bearer("right"))
+    assert allows(api_keys, bearer("right"))
     for path in folder.iterdir():
         path.unlink()
-    assert not api_keys.allows(bearer("right"))
-    assert not api_keys.allows({})
+    assert not allows(api_keys, bearer("right"))
+    assert not allows(api_keys, {})
 
 
 def test_one_file_holds_a_key_a_line(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "keys"
     path.write_text("one\n\n two \n")
     api_keys = opened(path)
-    assert [api_keys.allows(bearer(k)) for k in ("one", "two", "")] == [True, True, False]
+    assert [allows(api_keys, bearer(k)) for k in ("one", "two", "")] == [True, True, False]
 
 
 @pytest.mark.parametrize("text", [None, "", " \n\n"])
@@ -119,7 +123,7 @@ def test_no_key_at_all_is_said_at_the_start(tmp_path: pathlib.Path, text: str | 
 def test_without_authentication_everybody_may_ask() -> None:
     api_keys = keys.ApiKeys(Auth(mode="None"))
     api_keys.check()
-    assert api_keys.allows({})
+    assert allows(api_keys, {})
 
 
 def test_a_key_is_kept_as_a_hash_only(folder: pathlib.Path) -> None:
