@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatmodel_runtime import generating, scheduling
+from chatmodel_runtime import generating, scheduling, waiting
 from chatmodel_runtime.engines import Message, Sampling
 from chatmodel_runtime.generating import Answer, Budget
 from chatmodel_runtime.schemas.openai import ChatMessage, ChatRequest
@@ -42,7 +42,7 @@ class Chat:
         return {"object": "list", "data": data}
 
     async def complete(
-        self, request: ChatRequest, owner: str, is_gone: scheduling.IsGone, note: Note
+        self, request: ChatRequest, owner: str, is_gone: waiting.IsGone, note: Note
     ) -> Body:
         """Return the whole answer; `owner` stands for the key. Raises what `scheduling` raises."""
         answer = await self._scheduler.answer(

@@ -6,7 +6,7 @@ Called by `app` and `openai_api`. Never repeats anything of a request.
 import dataclasses
 import logging
 
-from chatmodel_runtime import generating, patients, scheduling
+from chatmodel_runtime import generating, patients, scheduling, waiting
 
 logger = logging.getLogger(__name__)
 GONE = 499  # what proxies write down when a client has left; nobody reads it
@@ -36,9 +36,9 @@ def describe(error: Exception, trace_id: str) -> Outcome:
             return Outcome(503, "Model is loading", LOADING_SECONDS)
         case scheduling.Overloaded():
             return Outcome(429, "Too many requests", error.retry_after)
-        case scheduling.DeadlineExceeded():
+        case waiting.DeadlineExceeded():
             return Outcome(504, "The answer took too long")
-        case scheduling.ClientGone():
+        case waiting.ClientGone():
             return Outcome(GONE, "The client has left")
         case generating.PromptTooLong():
             return Outcome(400, f"Too long for the model: {error}")

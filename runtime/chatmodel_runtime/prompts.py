@@ -22,6 +22,8 @@ _CONTROL = re.compile(
     r"|\[/?INST\]|<</?SYS>>",
     re.I,
 )
+_NESTED = 4  # passes; who nests control tokens deeper than that loses all signs they are made of
+_SIGNS = str.maketrans("<>|[]", "     ")
 
 
 def neutralise(text: str, words: Iterable[str] = ()) -> str:
@@ -29,8 +31,12 @@ def neutralise(text: str, words: Iterable[str] = ()) -> str:
 
     `words` are those of the tokenizer at hand, beside the ones that are known everywhere.
     """
-    while (cleaned := _CONTROL.sub(" ", text)) != text:
-        text = cleaned
+    for _ in range(_NESTED):
+        before, text = text, _CONTROL.sub(" ", text)
+        if text == before:
+            break
+    else:
+        text = text.translate(_SIGNS)
     for word in words:
         text = text.replace(word, " ")
     return text.strip()

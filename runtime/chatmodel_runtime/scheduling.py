@@ -4,12 +4,14 @@ One `Scheduler` a process. Nothing unbounded gets to the engine; overload is ref
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
-from chatmodel_runtime import generating
+from chatmodel_runtime import generating, waiting
 from chatmodel_runtime.engines import Engine, Message
 from chatmodel_runtime.families import State
 from chatmodel_runtime.generating import Answer, Budget
@@ -17,12 +19,12 @@ from chatmodel_runtime.metrics import Metrics, Sources, Watch
 from chatmodel_runtime.splitting import Delta
 from chatmodel_runtime.turns import Slots
 
-IsGone = Callable[[], Awaitable[bool]]
+logger = logging.getLogger(__name__)
 STUCK_SECONDS = 60.0
 STUCK_STEPS = 20  # times the slowest step of the warm-up
 MAX_FAILURES = 5
+RETRY_SECONDS = 5.0
 LONG_TEXT = 16_000  # letters; a longer one is made into tokens beside the event loop
-ASK_SECONDS = 0.5  # between two looks at whether a client is still there
 
 
 class Overloaded(Exception):
@@ -37,25 +39,19 @@ class NotReady(Exception):
     """The model is not loaded, or the engine is dead."""
 
 
-class DeadlineExceeded(Exception):
-    """The request took longer than it may."""
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Deadlines:
     """Seconds from the request to its end and to its first piece, and between two pieces.
 
-    A step of the engine that takes longer than `step` is taken for stuck.
+    A step of the engine that takes longer than `step` is taken for stuck. While answers keep
+    failing, one is tried every `retry`.
     """
 
     total: float
     first: float
     idle: float
     step: float = STUCK_SECONDS
+    retry: float = RETRY_SECONDS
 
 
 AHEAD = Deadlines(total=120, first=120, idle=120)  # for verification, whatever clients may have
@@ -83,6 +79,10 @@ class Scheduler:
         self._slots = Slots(0)
         self._active = room.active
         self._failures = 0
+        self._recovery: asyncio.Task[None] | None = None
+        # A tokenizer can hold Python's lock: several at once would keep the event loop out for
+        # seconds, of one it gets its turn in between.
+        self._tokenising = concurrent.futures.ThreadPoolExecutor(1, "tokenising")
         self._waiting = 0
         self._slowest = 0.0
         self._seconds = 1.0
@@ -93,8 +93,10 @@ class Scheduler:
     async def start(self, warm_up: Callable[[], Awaitable[None]]) -> None:
         """Load the engine, then become ready once `warm_up` has generated for real.
 
-        Raises `errors.Failure` of the engine; the state is `failed` then.
+        `warm_up` is called again while answers keep failing. Raises `errors.Failure` of the engine;
+        the state is `failed` then.
         """
+        self._warm_up = warm_up
         started = time.monotonic()
         try:
             await asyncio.to_thread(self.engine.load)
@@ -135,14 +137,14 @@ class Scheduler:
         self,
         messages: list[Message],
         budget: Budget,
-        is_gone: IsGone | None = None,
+        is_gone: waiting.IsGone | None = None,
         *,
         ahead: bool = False,
     ) -> Answer:
         """Return the answer to messages.
 
         `is_gone` tells whether the client has left, which cancels; `ahead` skips the queue's limit.
-        Raises what `stream` raises, and `ClientGone`.
+        Raises what `stream` raises, and `waiting.ClientGone`.
         """
 
         async def collect() -> Answer:
@@ -154,14 +156,14 @@ class Scheduler:
 
         if is_gone is None:
             return await collect()
-        return await _unless_gone(collect(), is_gone)
+        return await waiting.unless_gone(collect(), is_gone)
 
     async def stream(
         self, messages: list[Message], budget: Budget, *, ahead: bool = False
     ) -> AsyncGenerator[Delta | Answer]:
         """Yield what becomes known of the answer, and at last the answer itself.
 
-        Closing the generator cancels. Raises `NotReady`, `Overloaded`, `DeadlineExceeded`,
+        Closing the generator cancels. Raises `NotReady`, `Overloaded`, `waiting.DeadlineExceeded`,
         `generating.PromptTooLong`, or what the engine raises.
         """
         if not ahead:
@@ -178,7 +180,7 @@ class Scheduler:
                 try:
                     async with contextlib.aclosing(generation.run()) as deltas:
                         until = started + limits.first
-                        while (delta := await _in_time(deltas, until)) is not None:
+                        while (delta := await waiting.in_time(deltas, until)) is not None:
                             watch.note(generation.prompt_tokens, generation.tokens)
                             yield delta
                             until = min(started + limits.total, time.monotonic() + limits.idle)
@@ -210,7 +212,9 @@ class Scheduler:
     async def _prepare(self, messages: list[Message], budget: Budget) -> generating.Generation:
         tokenizer = self.engine.tokenizer
         if sum(len(message["content"]) for message in messages) > LONG_TEXT:
-            prompt = await asyncio.to_thread(generating.build_prompt, tokenizer, messages)
+            prompt = await asyncio.get_running_loop().run_in_executor(
+                self._tokenising, generating.build_prompt, tokenizer, messages
+            )
         else:
             prompt = generating.build_prompt(tokenizer, messages)
         try:
@@ -226,7 +230,7 @@ class Scheduler:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._slots.take(ahead=ahead)
         except TimeoutError:
-            raise DeadlineExceeded from None
+            raise waiting.DeadlineExceeded from None
 
     @contextlib.contextmanager
     def _judged(self, watch: Watch) -> Iterator[None]:
@@ -236,13 +240,28 @@ class Scheduler:
         except (GeneratorExit, asyncio.CancelledError):
             watch.end("cancelled")
             raise
-        except DeadlineExceeded:
+        except waiting.DeadlineExceeded:
             watch.end("deadline")
             raise
         except Exception:
-            self._failures += 1
+            self._fail()
             watch.end("failed")
             raise
+
+    def _fail(self) -> None:
+        """Count a failure; nobody is let in after too many, so that we ask the engine ourselves."""
+        self._failures += 1
+        if self._failures >= MAX_FAILURES and self._recovery is None and self._state == "ready":
+            logger.error("answers keep failing: not ready")
+            self._recovery = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        while self._failures >= MAX_FAILURES:
+            await asyncio.sleep(self._deadlines.retry)
+            with contextlib.suppress(Exception):  # counted and told as any failure
+                await self._warm_up()
+        self._recovery = None
+        logger.info("answers come again: ready")
 
     def _succeed(self, seconds: float) -> None:
         self._failures = 0
@@ -253,43 +272,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Let go of the engine."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._tokenising.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
-
-
-async def _in_time(deltas: AsyncGenerator[Delta], until: float) -> Delta | None:
-    """Return the next one, or None after the last. Raises `DeadlineExceeded`."""
-    try:
-        async with asyncio.timeout(until - time.monotonic()):
-            return await anext(deltas, None)
-    except TimeoutError:
-        raise DeadlineExceeded from None
-
-
-async def _unless_gone(work: Awaitable[Answer], is_gone: IsGone) -> Answer:
-    """Return the work's result, or cancel it when the client has left.
-
-    Most answers are there before the first look: only then it costs anything.
-    """
-    looking: list[asyncio.Task[None]] = []
-    try:
-        async with asyncio.timeout(None) as patience:
-
-            def look() -> None:
-                looking.append(asyncio.create_task(_watch(is_gone, patience)))
-
-            timer = asyncio.get_running_loop().call_later(ASK_SECONDS, look)
-            return await work
-    except TimeoutError:
-        if patience.expired():
-            raise ClientGone from None
-        raise
-    finally:
-        timer.cancel()
-        for task in looking:
-            task.cancel()
-
-
-async def _watch(is_gone: IsGone, patience: asyncio.Timeout) -> None:
-    while not await is_gone():  # noqa: ASYNC110 - the client's leaving is no event, it is asked for
-        await asyncio.sleep(ASK_SECONDS)
-    patience.reschedule(asyncio.get_running_loop().time())

@@ -11,7 +11,7 @@ from asgi_calls import Inside, call, serving
 from prometheus_client.parser import text_string_to_metric_families
 from scripted_engine import ScriptedEngine
 
-from chatmodel_runtime import families, measuring, metrics, scheduling
+from chatmodel_runtime import families, measuring, metrics, waiting
 from chatmodel_runtime.engines import Pulse
 from chatmodel_runtime.engines.mock import Behaviour, MockEngine
 
@@ -208,7 +208,7 @@ async def test_an_answer_that_fails_is_counted_by_how(fault: Any, outcome: str) 
 
 
 async def test_a_client_that_leaves_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "ASK_SECONDS", 0.01)
     engine = ScriptedEngine()
     engine.gate.clear()
     async with serving(engine) as inside:

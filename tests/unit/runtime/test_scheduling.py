@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from scripted_engine import ScriptedEngine
 
-from chatmodel_runtime import generating, scheduling
+from chatmodel_runtime import generating, scheduling, waiting
 from chatmodel_runtime.engines import Message, Sampling
 from chatmodel_runtime.errors import BadModel
 
@@ -106,7 +106,7 @@ async def test_a_request_past_its_deadline_ends_and_stops_the_engine(make: Make)
     engine = ScriptedEngine()
     scheduler = await make(engine, first=0.1)
     engine.gate.clear()
-    with pytest.raises(scheduling.DeadlineExceeded):
+    with pytest.raises(waiting.DeadlineExceeded):
         await scheduler.answer(question(), BUDGET)
     assert engine.cancelled == 1
     engine.gate.set()
@@ -125,7 +125,7 @@ async def test_a_client_that_leaves_stops_its_generation(make: Make) -> None:
     task = asyncio.create_task(scheduler.answer(question(), BUDGET, is_gone))
     await begun(engine)
     gone = True
-    with pytest.raises(scheduling.ClientGone):
+    with pytest.raises(waiting.ClientGone):
         await task
     engine.gate.set()
     assert (await scheduler.answer(question(), BUDGET)).text == "Rest."
@@ -196,9 +196,9 @@ async def test_waiting_in_the_queue_counts_for_the_first_piece(make: Make) -> No
     engine.gate.clear()
     busy = asyncio.create_task(scheduler.answer(question(), BUDGET))
     await begun(engine)
-    with pytest.raises(scheduling.DeadlineExceeded):
+    with pytest.raises(waiting.DeadlineExceeded):
         await scheduler.answer(question(), BUDGET)
-    with pytest.raises(scheduling.DeadlineExceeded):
+    with pytest.raises(waiting.DeadlineExceeded):
         await busy
     assert (scheduler.active, scheduler.queued) == (0, 0)
 
@@ -206,7 +206,7 @@ async def test_waiting_in_the_queue_counts_for_the_first_piece(make: Make) -> No
 async def test_a_stream_that_falls_silent_ends(make: Make) -> None:
     engine = ScriptedEngine("a b c")
     scheduler = await make(engine, idle=0.05)
-    with pytest.raises(scheduling.DeadlineExceeded):
+    with pytest.raises(waiting.DeadlineExceeded):
         async with contextlib.aclosing(scheduler.stream(question(), BUDGET)) as items:
             async for _ in items:
                 engine.silent = True

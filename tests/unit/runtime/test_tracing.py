@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from scripted_engine import ScriptedEngine
 
 import chatmodel_runtime
-from chatmodel_runtime import scheduling, spans, tracing
+from chatmodel_runtime import spans, tracing, waiting
 from chatmodel_runtime.engines.mock import Behaviour, MockEngine
 
 MRN, QUERY, CLIENT = "MRN-CANARY-4711", "canary-query-0815", "203.0.113.7"
@@ -143,7 +143,7 @@ async def test_an_error_that_nobody_caught_does_not_either(
 async def test_a_client_that_leaves_does_not_either(
     exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "ASK_SECONDS", 0.01)
     engine = ScriptedEngine()
     engine.gate.clear()
     async with traced(exporter, engine) as inside:
