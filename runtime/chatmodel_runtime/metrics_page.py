@@ -44,6 +44,18 @@ set; protocol `http/protobuf`. The other standard variables hold too: sampler, h
 caller's trace goes on. What leaves the process is the route and these attributes, nothing else:
 {attributes}. No path, query string, host, address, header, trace state, event or text of an error
 is among them. OpenTelemetry's metrics and logs stay off.
+
+The images have the extra; a standalone server reads the variables from `.env` as well. The operator
+sets none in its pods. To trace a cluster, name images of your own under `images`, two lines each:
+
+```
+FROM <our image>
+ENV OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.tracing.svc:4318
+```
+
+The NetworkPolicy of a ChatModel lets its pods reach DNS and the patient API alone. Policies add up:
+one of yours, for pods with the label `carepath.ai/role: serve`, has to let the collector through.
+Spans name the ChatModel (`service.name`), and are dropped while the collector cannot be reached.
 """
 
 

@@ -100,6 +100,11 @@ def test_a_runtime_runs_as_nobody_and_writes_to_tmp_alone(stage: Stage) -> None:
     assert stage.texts("CMD") == ['["serve"]']
 
 
+def test_every_image_that_serves_can_be_traced() -> None:
+    ours = [extras for folder, extras in installs(read("Dockerfile.runtime")) if "venv" in folder]
+    assert len(ours) == 3 and all({"runtime", "otel"} <= extras for extras in ours)
+
+
 def test_vllm_is_a_program_of_its_own_and_found_by_its_name() -> None:
     found = list(installs(read("Dockerfile.runtime")))
     assert found.count(("/opt/vllm", {"vllm"})) == 1
