@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -223,7 +224,9 @@ async def _serve(
 
 def _resolve_engine(config: settings.ServeConfig) -> settings.ServeConfig:
     assert config.model_dir is not None
-    engine, why = choosing.choose_engine(config.model_dir)
+    engine, why = choosing.choose_engine(
+        config.model_dir, gpus=machine.count_gpus(), has_vllm=shutil.which("vllm") is not None
+    )
     logger.info("engine chosen", extra={"engine": engine, "why": why})
     return config.model_copy(update={"engine": engine})
 

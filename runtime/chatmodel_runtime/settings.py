@@ -178,7 +178,7 @@ def read_environment(env: Mapping[str, str]) -> ServeConfig:
         "chatModel": "standalone",
         "revision": "standalone",
         "mode": mode,
-        "engine": "Mock" if mode == "mock" else "Auto",
+        "engine": env.get("ENGINE") or ("Mock" if mode == "mock" else "Auto"),
         "patientContext": {"source": source, "url": url if source == "Http" else None},
         "auth": {"mode": "ApiKey", "keysDir": keys} if keys else {"mode": "None"},
         "allowedOrigins": env.get("ALLOWED_ORIGINS", "").replace(",", " ").split(),

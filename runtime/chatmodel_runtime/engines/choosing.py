@@ -1,4 +1,4 @@
-"""Which engine a model on disk is for, when nobody has said: by the names of its files alone.
+"""Which engine a model on disk is for, when nobody has said: by the names of its files, by GPUs.
 
 Called by `__main__` outside of clusters; in one the operator has chosen, by the same order
 (`chatmodel_operator.resolution`).
@@ -16,9 +16,14 @@ FORMATS = (
 )
 
 
-def choose_engine(folder: pathlib.Path) -> tuple[str, str]:
-    """Return the engine for a model's folder, and why. Raises `BadModel` (EngineUnsupported)."""
+def choose_engine(folder: pathlib.Path, *, gpus: int, has_vllm: bool) -> tuple[str, str]:
+    """Return the engine for a model's folder, and why.
+
+    `has_vllm`: the program `vllm` can be started. Raises `BadModel` (EngineUnsupported).
+    """
     for pattern, engine, what in FORMATS:
         if any(folder.glob(pattern)):
+            if engine == "Transformers" and gpus and has_vllm:
+                return "VLLM", f"the model is {what}, and a GPU and vLLM are here"
             return engine, f"the model is {what}, which {engine} loads"
     raise BadModel("EngineUnsupported", "the model is no safetensors, OpenVINO IR or GGUF file")

@@ -212,18 +212,24 @@ def test_words_of_sentencepiece_are_read_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "engine"),
+    ("name", "gpus", "has_vllm", "engine"),
     [
-        ("model.safetensors", "Transformers"),
-        ("model-00001-of-00002.safetensors", "Transformers"),
-        ("openvino_model.xml", "OpenVINO"),
-        ("some.gguf", "OpenVINO"),
+        ("model.safetensors", 0, False, "Transformers"),
+        ("model-00001-of-00002.safetensors", 0, False, "Transformers"),
+        ("openvino_model.xml", 0, False, "OpenVINO"),
+        ("some.gguf", 0, False, "OpenVINO"),
+        ("model.safetensors", 1, True, "VLLM"),
+        ("model.safetensors", 1, False, "Transformers"),
+        ("model.safetensors", 0, True, "Transformers"),
+        ("some.gguf", 1, True, "OpenVINO"),
     ],
 )
-def test_the_engine_follows_from_the_files(tmp_path: pathlib.Path, name: str, engine: str) -> None:
+def test_the_engine_follows_from_files_and_gpus(
+    tmp_path: pathlib.Path, name: str, gpus: int, has_vllm: bool, engine: str
+) -> None:
     (tmp_path / name).touch()
-    chosen, why = choosing.choose_engine(tmp_path)
-    assert (chosen, engine in why) == (engine, True)
+    chosen, why = choosing.choose_engine(tmp_path, gpus=gpus, has_vllm=has_vllm)
+    assert (chosen, engine.lower() in why.lower()) == (engine, True)
 
 
 def test_a_server_alone_says_which_engine_it_chose_and_why(
@@ -243,5 +249,5 @@ def test_a_server_alone_says_which_engine_it_chose_and_why(
 def test_no_engine_is_chosen_for_what_none_loads(tmp_path: pathlib.Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(BadModel) as caught:
-        choosing.choose_engine(tmp_path)
+        choosing.choose_engine(tmp_path, gpus=1, has_vllm=True)
     assert caught.value.reason == "EngineUnsupported"

@@ -184,6 +184,27 @@ def test_huggingface_without_a_model_says_what_is_missing() -> None:
         settings.read_environment({"LLM_MODE": "huggingface"})
 
 
+@pytest.mark.parametrize("engine", ["Auto", "Transformers", "OpenVINO", "VLLM"])
+def test_the_engine_of_a_model_may_be_said(engine: str, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "Qwen--Qwen3-4B-Thinking-2507" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / "COMPLETE").touch()
+    env = {"LLM_MODE": "qwen", "MODEL_CACHE_DIR": str(tmp_path), "ENGINE": engine}
+    assert settings.read_environment(env).engine == engine
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        pytest.param("VLLM", "mode mock and engine VLLM contradict each other", id="of no mock"),
+        pytest.param("vllm", "engine: Input should be 'Auto'", id="in another spelling"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_refused(engine: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        settings.read_environment({"LLM_MODE": "mock", "ENGINE": engine})
+
+
 def test_an_unknown_mode_is_called_unknown() -> None:
     with pytest.raises(ConfigError) as caught:
         settings.read_environment({"LLM_MODE": "gpt"})
