@@ -29,8 +29,15 @@ INCIDENTS = {
     ),
     "I2": Row(
         "inference blocked the event loop; probes timed out, the pod was killed in its answer",
-        "inference never runs on the event loop; probes are answered from there",
-        missing="probes while an engine works at full load: with the engines' conformance suite",
+        "inference never runs on the event loop; probes are answered whatever the engine does",
+        (
+            "unit/runtime/test_conformance.py::test_every_probe_is_answered_while_the_engine_works",
+            "unit/runtime/test_liveness.py::test_a_long_answer_and_a_full_queue_trip_no_probe",
+            "unit/runtime/test_liveness.py"
+            "::test_probes_are_answered_while_four_times_as_many_ask_as_there_is_room_for",
+            "unit/runtime/test_health.py"
+            "::test_long_prompts_are_made_into_tokens_one_at_a_time_beside_the_event_loop",
+        ),
     ),
     "I3": Row(
         "liveness of 120 s, 20 times: a dead pod was noticed after 40 minutes",
@@ -39,22 +46,28 @@ INCIDENTS = {
     ),
     "I4": Row(
         "5 to 15 seconds were promised, 6 minutes and more measured",
-        "deadlines; a published number has its command",
+        "deadlines; no traffic before a first short answer; a published number has its command",
         (
             "unit/runtime/test_scheduling.py"
             "::test_a_request_past_its_deadline_ends_and_stops_the_engine",
+            "unit/runtime/test_openai.py"
+            "::test_an_answer_past_its_deadline_ends_its_stream_with_the_reason",
+            "golden/rollouts/a-model-that-is-never-ready-is-given-up.txt",
         ),
-        missing="that hopeless pairs of model and class are refused early by their speed",
+        missing="a pair of model and class that is slow, but not too slow for the warm-up's 24"
+        " tokens, is not refused: the speed is measured by nobody before traffic",
     ),
     "I5": Row(
         "answers were cut to 128 tokens to stay under a load balancer's time-out",
-        "limits are fields of spec; an answer that was cut says so",
+        "limits are fields of spec; an answer that was cut says so; answers can be streamed",
         (
+            "unit/runtime/test_conformance.py::test_an_answer_at_its_limit_says_so",
+            "unit/runtime/test_conformance.py::test_what_is_streamed_is_the_whole_answer",
+            "unit/runtime/test_openai.py::test_pieces_come_while_the_answer_is_being_made",
             "unit/runtime/test_torch.py::test_an_answer_that_is_cut_says_so",
             "unit/runtime/test_torch.py::test_thinking_that_is_cut_still_gets_an_answer",
             "contract/test_contract.py::test_what_the_schema_allows_the_runtime_takes",
         ),
-        missing="streaming, by which idle time-outs do not bite: with the OpenAI API",
     ),
     "I6": Row(
         "the ephemeral cache filled the node; the pod was evicted",
@@ -151,12 +164,18 @@ INCIDENTS = {
     "D4": Row(
         "/triage built the prompt twice",
         "one pure function, called once in the story of a request",
-        missing="nothing that a client or an engine could see would differ",
+        (
+            "unit/runtime/test_origin_defects.py"
+            "::test_a_question_is_made_into_one_prompt_and_asked_once",
+        ),
     ),
     "D5": Row(
         "one mode still ran on the event loop after another had got its thread",
-        "one interface for all engines, one scheduler above it",
-        missing="the conformance suite of all engines comes with them",
+        "one interface for all engines, one scheduler above it, one set of cases for all",
+        (
+            "unit/runtime/test_conformance.py::test_every_probe_is_answered_while_the_engine_works",
+            "unit/runtime/test_openvino.py::test_the_event_loop_runs_while_a_long_prompt_is_read",
+        ),
     ),
     "D6": Row(
         "an autoscaler on a volume of one node could not scale",

@@ -40,6 +40,7 @@ class Runtime(Protocol):
     """A process of conftest.py."""
 
     public: str
+    management: str
 
     def lines(self) -> list[dict[str, Any]]: ...
 
@@ -238,6 +239,33 @@ def test_triage_answers_without_tags(service: Service) -> None:
     assert response.status_code == 200
     said = response.json()
     assert said["response"] and not any(tag in said["response"] for tag in TAGS)
+
+
+def count_running(runtime: Runtime) -> float:
+    text = httpx2.get(f"{runtime.management}/metrics").text
+    (line,) = (line for line in text.splitlines() if line.startswith("chatmodel_requests_running "))
+    return float(line.split()[1])
+
+
+def test_every_probe_is_answered_while_the_engine_works(service: Service) -> None:
+    if service.runtime is None or not service.thinks:
+        pytest.skip("it cannot be seen at work, or its answer is there at once")
+    runtime = service.runtime
+    urls = [f"{runtime.public}/ready", f"{runtime.management}/livez"]
+    urls += [f"{runtime.management}/readyz"]
+    seen: list[list[int]] = []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for _ in range(20):  # an answer may be too short for a look at both its ends
+            asked = pool.submit(service.ask, QUESTIONS[0], temperature=2.0, top_p=1.0)
+            while not asked.done():
+                was_running = count_running(runtime)
+                statuses = [httpx2.get(url).status_code for url in urls]
+                if was_running and count_running(runtime):
+                    seen.append(statuses)
+            assert asked.result().choices
+            if seen:
+                break
+    assert seen and all(statuses == [200, 200, 200] for statuses in seen)
 
 
 @pytest.fixture

@@ -168,6 +168,16 @@ def test_a_full_queue_is_429_with_retry_after_also_for_streams(slow: Runtime) ->
         )
 
 
+def test_pieces_come_while_the_answer_is_being_made(slow: Runtime) -> None:
+    with openai.OpenAI(base_url=f"{slow.public}/v1", api_key=KEY) as client:
+        events = iter(client.chat.completions.create(model="x", messages=MESSAGES, stream=True))
+        pieces = (event.choices[0].delta.content for event in events)
+        assert next(piece for piece in pieces if piece)
+        metrics = httpx2.get(f"{slow.management}/metrics").text
+        assert "chatmodel_requests_running 1.0" in metrics.splitlines()
+        assert any(pieces), "there is more to come"
+
+
 def test_a_stream_under_way_at_sigterm_is_finished(slow: Runtime) -> None:
     with openai.OpenAI(base_url=f"{slow.public}/v1", api_key=KEY) as client:
         stream = client.chat.completions.create(model="x", messages=MESSAGES, stream=True)
