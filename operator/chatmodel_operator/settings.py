@@ -100,6 +100,13 @@ class Allowed(_Part):
     patient_api_hosts: tuple[str, ...] = ("*",)
 
 
+class Limits(_Part):
+    """What a pod lets clients do."""
+
+    # Answers, on average, and by each pod for itself; None: any number.
+    requests_per_minute_per_key: int | None = pydantic.Field(default=None, ge=1)
+
+
 class Timings(_Part):
     """Seconds; the defaults are the contract with the runtime (docs/design.md, section 5)."""
 
@@ -141,6 +148,7 @@ class Settings(_Part):
     embedded: tuple[Embedded, ...] = ()
     network: Network = Network()
     prices: Prices = Prices()
+    limits: Limits = Limits()
     timings: Timings = Timings()
     leader_election: LeaderElection = LeaderElection()
     # Of /livez, /readyz and /metrics; none: not served, so that two can run on a laptop.

@@ -59,6 +59,8 @@ def build_app(
     openai_api.add_routes(app, chat.Chat(config, scheduler))
     # The last one added is asked first.
     app.add_middleware(limits.LimitBody, seconds=config.limits.body_seconds)
+    if (most := config.limits.requests_per_minute_per_key) is not None:
+        app.add_middleware(gates.LimitRate, per_minute=most, metrics=scheduler.metrics)
     app.add_middleware(gates.RefuseOverload, scheduler=scheduler)
     app.add_middleware(gates.RequireKey, api_keys=api_keys)
     if config.allowed_origins:

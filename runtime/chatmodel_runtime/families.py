@@ -17,6 +17,7 @@ Refusal = Literal[
     "body_too_slow",
     "not_ready",
     "queue_full",
+    "too_often",
     "prompt_too_long",
 ]
 OTHER = "other"  # whatever is none of our routes

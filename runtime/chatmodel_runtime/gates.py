@@ -1,14 +1,24 @@
-"""Who gets in at all: whoever has a key, and as many as the queue has room for.
+"""Who gets in at all: whoever has a key, so many of each, and as many as the queue has room for.
 
 Plain ASGI, put around the routes by `app`, before anything reads a body.
 """
 
+import time
 from collections.abc import Callable
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatmodel_runtime import keys, openai_api, outcomes, refusals, request_log, scheduling
+from chatmodel_runtime import (
+    keys,
+    openai_api,
+    outcomes,
+    rates,
+    refusals,
+    request_log,
+    scheduling,
+)
+from chatmodel_runtime.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 KEY_HEADERS = (b"authorization", b"x-api-key")
@@ -57,6 +67,31 @@ class RefuseOverload:
         refusal = refuse(self._scheduler.refuse(), entry.trace_id)
         entry.write(refusal.status_code)
         await refusal(scope, receive, send)
+
+
+class LimitRate:
+    """Refuse a key that asks for more answers than it may have; inside of `RequireKey`."""
+
+    def __init__(self, app: ASGIApp, per_minute: int, metrics: Metrics) -> None:
+        self._app = app
+        self._rates = rates.Rates(per_minute)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 429 as the route words it."""
+        refuse = REFUSALS.get(scope["path"]) if scope["type"] == "http" else None
+        try:
+            if refuse is not None:
+                self._rates.take(keys.read_owner(scope), time.monotonic())
+        except rates.TooOften as error:
+            assert refuse is not None
+            self._metrics.count_refusal("too_often")
+            entry = request_log.Entry(scope["path"])
+            refusal = refuse(error, entry.trace_id)
+            entry.write(refusal.status_code)
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 def refuse_triage(error: Exception, trace_id: str) -> JSONResponse:

@@ -1,8 +1,8 @@
-"""What a request's head may be: 16 KiB, and ten seconds to arrive.
+"""What a request's head may be: 16 KiB, and ten seconds to arrive; and how many connections.
 
-The HTTP protocol that `server` runs. uvicorn with httptools limits neither: it gathers headers for
-as long as a client sends some, and waits for ever for a request that was begun. Never logs a byte
-of a request.
+The HTTP protocol that `server` runs. uvicorn with httptools limits none of it: it gathers headers
+for as long as a client sends some, and waits for ever for a request that was begun. Never logs a
+byte of a request.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from chatmodel_runtime import refusals
 MAX_HEAD = 16 * 1024
 HEAD_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 75.0
+# On one port. Often a process may have 1024 descriptors: without any left no probe is accepted.
+MAX_CONNECTIONS = 512
 
 
 async def refuse_head(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,10 +34,12 @@ class LimitedHead(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the client a while to say its first word."""
+        """Give the client a while to say its first word; refuse one connection too many."""
         super().connection_made(transport)
         self._served: Any = self.app
         self._timer = self.loop.call_later(FIRST_BYTE_SECONDS, self.timeout_keep_alive_handler)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the clock."""

@@ -6,7 +6,7 @@ Called by `app` and `openai_api`. Never repeats anything of a request.
 import dataclasses
 import logging
 
-from chatmodel_runtime import generating, patients, scheduling, waiting
+from chatmodel_runtime import generating, patients, rates, scheduling, waiting
 
 logger = logging.getLogger(__name__)
 GONE = 499  # what proxies write down when a client has left; nobody reads it
@@ -34,7 +34,7 @@ def describe(error: Exception, trace_id: str) -> Outcome:
             return Outcome(503, "Error fetching patient data")
         case scheduling.NotReady():
             return Outcome(503, "Model is loading", LOADING_SECONDS)
-        case scheduling.Overloaded():
+        case scheduling.Overloaded() | rates.TooOften():
             return Outcome(429, "Too many requests", error.retry_after)
         case waiting.DeadlineExceeded():
             return Outcome(504, "The answer took too long")

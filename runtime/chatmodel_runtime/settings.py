@@ -56,7 +56,7 @@ class Auth(Part):
 
 
 class Limits(Part):
-    """Requests at once and in the queue; seconds for the rest."""
+    """Requests at once, in the queue and of a key; seconds for the rest."""
 
     max_concurrent_requests: int = pydantic.Field(default=8, ge=1)
     max_queued_requests: int = pydantic.Field(default=32, ge=0)
@@ -66,6 +66,7 @@ class Limits(Part):
     stuck_step_seconds: float = pydantic.Field(default=60, gt=0)
     drain_seconds: float = pydantic.Field(default=10, ge=0)
     max_connection_age_seconds: float = pydantic.Field(default=5, gt=0)
+    requests_per_minute_per_key: int | None = pydantic.Field(default=None, ge=1)  # None: any number
     body_seconds: float = pydantic.Field(default=10, gt=0)  # in which a request's body has to come
 
 
@@ -183,6 +184,7 @@ def read_environment(env: Mapping[str, str]) -> ServeConfig:
         "auth": {"mode": "ApiKey", "keysDir": keys} if keys else {"mode": "None"},
         "allowedOrigins": env.get("ALLOWED_ORIGINS", "").replace(",", " ").split(),
         "development": env.get("DEVELOPMENT", "") == "1",
+        "limits": {"requestsPerMinutePerKey": env.get("REQUESTS_PER_MINUTE_PER_KEY") or None},
     }
     if mode != "mock":
         body |= _local_model(mode, env)

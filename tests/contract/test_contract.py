@@ -82,6 +82,15 @@ def test_the_configuration_of_serve_is_understood_as_it_was_meant(spec: Body) ->
     assert found.limits.drain_seconds == SETTINGS.timings.drain_seconds
 
 
+def test_how_often_a_key_may_ask_is_the_administrators_choice() -> None:
+    limits = MIRRORED.limits.model_copy(update={"requests_per_minute_per_key": 60})
+    chosen = MIRRORED.model_copy(update={"limits": limits})
+    for which, most in ((MIRRORED, None), (chosen, 60)):
+        found = settings.read_config("serve", json.dumps(config(MOCK, "serve", which)))
+        assert isinstance(found, settings.ServeConfig)
+        assert found.limits.requests_per_minute_per_key == most
+
+
 def test_web_pages_that_may_read_the_answers_are_the_administrators_choice() -> None:
     page = "https://chat.example.org"
     network = MIRRORED.network.model_copy(update={"allowed_origins": (page,)})

@@ -200,6 +200,7 @@ def _serve_config(
     staged = source.model_id is not None and spec.commit is not None
     context = {"source": source.patient_context.source, "url": source.patient_context.url}
     origins = list(settings.network.allowed_origins)
+    rate = settings.limits.requests_per_minute_per_key
     return {
         "command": "serve",
         "chatModel": chatmodel,
@@ -219,6 +220,7 @@ def _serve_config(
             "requestDeadlineSeconds": timings.request_deadline_seconds,
             "drainSeconds": timings.drain_seconds,
             "maxConnectionAgeSeconds": timings.max_connection_age_seconds,
+            **({"requestsPerMinutePerKey": rate} if rate is not None else {}),
         },
         **({"allowedOrigins": origins} if origins else {}),
     }

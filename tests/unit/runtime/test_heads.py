@@ -126,3 +126,34 @@ async def test_an_upgrade_is_answered_as_any_request() -> None:
     async with client() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert await status_of(reader) == 200
+
+
+async def ask(port: int) -> int:
+    """Return the status of a request on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionError):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    status = await status_of(reader)
+    writer.close()
+    return status
+
+
+async def test_one_connection_too_many_is_refused_and_the_others_are_served() -> None:
+    async with client() as (reader, writer):
+        port = writer.get_extra_info("peername")[1]
+        others = [
+            await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(heads.MAX_CONNECTIONS - 1)
+        ]
+        late, last = await asyncio.open_connection("127.0.0.1", port)
+        assert await status_of(late) == 503
+        await asyncio.wait_for(late.read(), 10)  # to its end: it is closed
+        last.close()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await status_of(reader) == 200
+        others[0][1].close()
+        async with asyncio.timeout(10):
+            while await ask(port) != 200:
+                await asyncio.sleep(0.01)
+        for _, one in others[1:]:
+            one.close()

@@ -205,6 +205,18 @@ def test_an_engine_that_cannot_be_is_refused(engine: str, says: str) -> None:
         settings.read_environment({"LLM_MODE": "mock", "ENGINE": engine})
 
 
+@pytest.mark.parametrize(("text", "most"), [("", None), ("60", 60)])
+def test_how_often_a_key_may_ask_is_a_variable(text: str, most: int | None) -> None:
+    config = settings.read_environment({"REQUESTS_PER_MINUTE_PER_KEY": text})
+    assert config.limits.requests_per_minute_per_key == most
+
+
+@pytest.mark.parametrize("text", ["0", "many"])
+def test_a_rate_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="requestsPerMinutePerKey"):
+        settings.read_environment({"REQUESTS_PER_MINUTE_PER_KEY": text})
+
+
 def test_an_unknown_mode_is_called_unknown() -> None:
     with pytest.raises(ConfigError) as caught:
         settings.read_environment({"LLM_MODE": "gpt"})
