@@ -52,7 +52,8 @@ def test_the_operator_chooses_the_engine_that_the_runtime_alone_would_take(
     folder = model_manager.stage(
         client, f"demo/{kind}", found.commit, tmp_path, Progress(found.commit)
     )
-    assert chosen == choosing.choose_engine(folder)[0] == FORMS[kind][1]
+    alone, _ = choosing.choose_engine(folder, gpus=0, has_vllm=False)
+    assert chosen == alone == FORMS[kind][1]
 
 
 @pytest.mark.parametrize("kind", ["openvino", "gguf"])
