@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+import pydantic_core
 from aiohttp.abc import AbstractStreamWriter
 
 from chatmodel_operator import errors
@@ -246,7 +247,7 @@ class ApiClient:
     async def _read(self, what: str, response: aiohttp.ClientResponse) -> dict[str, Any]:
         text = await response.text()
         try:
-            body = json.loads(text)
+            body = pydantic_core.from_json(text)
         except ValueError:
             body = None
         if response.status < 400:
