@@ -201,7 +201,9 @@ async def _serve(
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
     servers.add(server.EndConnections(public, age, servers.draining), public_host, ports[0])
-    servers.add(management.build_serve_app(scheduler, verifier, servers.draining), host, ports[1])
+    main_loop = management.MainLoop()
+    probes = management.build_serve_app(scheduler, verifier, main_loop, servers.draining)
+    servers.add(probes, host, ports[1], beside=True)
 
     async def load() -> None:
         started = time.monotonic()

@@ -1,13 +1,17 @@
 """The management port: liveness, readiness, verification, progress, metrics. In no Service.
 
+Served by a thread and an event loop of its own (`server`), so that probes are answered whatever the
+main loop has to do: docs/decisions/0007. What is read here is a word, or locks itself; all else is
+handed to the main loop.
+
 `/verify` takes no input: it asks the loaded model a fixed question through the same prompt, engine
 and splitter as real requests, and says who answered.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import fastapi
 from fastapi.responses import JSONResponse, Response
@@ -18,10 +22,38 @@ from chatmodel_runtime.settings import ServeConfig
 
 BUDGET = generating.Budget(thinking=8, answer=16, sampling=Sampling())
 SECONDS = 110
+SILENT_SECONDS = 10.0  # what the kubelet would wait for an answer of the main loop itself
+
+T = TypeVar("T")
+
+
+class MainLoop:
+    """The event loop that answers requests, as the management port's thread sees it.
+
+    Made in that loop, where it beats ten times in `silent_seconds`; when none has come for so long,
+    the loop hangs, whatever the engine does.
+    """
+
+    def __init__(self, silent_seconds: float = SILENT_SECONDS) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._silent_seconds = silent_seconds
+        self._beat()
+
+    def _beat(self) -> None:
+        self._beaten = time.monotonic()
+        self._loop.call_later(self._silent_seconds / 10, self._beat)
+
+    def is_silent(self) -> bool:
+        """Say whether the loop has not turned for too long."""
+        return time.monotonic() - self._beaten > self._silent_seconds
+
+    async def ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run the work in that loop, from any other, and return its result."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
 class Verifier:
-    """Asks the fixed question, one at a time, ahead of the public queue."""
+    """Asks the fixed question, one at a time, ahead of the public queue; in the main loop."""
 
     def __init__(self, config: ServeConfig, scheduler: scheduling.Scheduler) -> None:
         self._config = config
@@ -61,19 +93,24 @@ class Verifier:
 
 
 def build_serve_app(
-    scheduler: scheduling.Scheduler, verifier: Verifier, is_draining: Callable[[], bool]
+    scheduler: scheduling.Scheduler,
+    verifier: Verifier,
+    main_loop: MainLoop,
+    is_draining: Callable[[], bool],
 ) -> fastapi.FastAPI:
-    """Return the management application of `serve`."""
+    """Return the management application of `serve`; it may run in another loop than the rest."""
     app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/livez")
     async def livez() -> JSONResponse:
-        broken = scheduler.is_broken()
-        return JSONResponse({"status": "failed" if broken else "ok"}, 503 if broken else 200)
+        state = "hanging" if main_loop.is_silent() else "failed" if scheduler.is_broken() else "ok"
+        return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        state = "draining" if is_draining() else scheduler.state
+        state: str = "draining" if is_draining() else scheduler.state
+        if main_loop.is_silent():
+            state = "hanging"
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics")
@@ -85,7 +122,7 @@ def build_serve_app(
         if scheduler.state != "ready":
             body = {"ok": False, "reason": "VerificationFailed", "message": scheduler.state}
             return JSONResponse(body, 503)
-        status, body = await verifier.verify()
+        status, body = await main_loop.ask(verifier.verify())
         return JSONResponse(body, status)
 
     return app

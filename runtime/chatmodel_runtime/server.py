@@ -1,4 +1,4 @@
-"""Two HTTP servers in one event loop, and how connections end.
+"""Two HTTP servers, the management port's in a thread of its own, and how connections end.
 
 Called by `__main__`. A connection is closed with an answer once it is older than a maximum age, so
 that clients that keep connections alive follow a switch of the Service; after SIGTERM every answer
@@ -6,6 +6,7 @@ closes its connection, until the drain window is over and what runs has finished
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import random
 import signal
@@ -13,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -94,12 +96,24 @@ def serve_in_thread(app: ASGIApp, port: int) -> None:
     threading.Thread(target=server.run, daemon=True).start()
 
 
+def _serve_beside(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve in this thread's own event loop until `should_exit`."""
+
+    async def serve() -> None:
+        asyncio.get_running_loop().set_exception_handler(logs.log_uncaught)
+        await server._serve([listener])
+
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(serve())
+
+
 class Servers:
     """The public and the management server of one process."""
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
-        self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._here: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._beside: list[tuple[uvicorn.Server, socket.socket]] = []
         self._stop = asyncio.Event()
         self.is_draining = False
 
@@ -107,13 +121,17 @@ class Servers:
         """Say whether SIGTERM has come."""
         return self.is_draining
 
-    def add(self, app: ASGIApp, host: str, port: int) -> None:
-        """Add an application. Raises `ConfigError` when the port is taken."""
+    def add(self, app: ASGIApp, host: str, port: int, *, beside: bool = False) -> None:
+        """Add an application, for this event loop or for one beside it in a thread.
+
+        Raises `ConfigError` when the port is taken.
+        """
         try:
             listener = socket.create_server((host, port), backlog=2048)
         except OSError as error:
             raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        self._servers.append((uvicorn.Server(_configure(app, host, port)), listener))
+        into = self._beside if beside else self._here
+        into.append((uvicorn.Server(_configure(app, host, port)), listener))
 
     async def run(self, work: Awaitable[None]) -> None:
         """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises."""
@@ -121,21 +139,26 @@ class Servers:
         loop.set_exception_handler(logs.log_uncaught)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        serving = [asyncio.ensure_future(s._serve([listener])) for s, listener in self._servers]
+        threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="beside")
+        serving: list[asyncio.Future[Any]] = [
+            *(asyncio.ensure_future(s._serve([listener])) for s, listener in self._here),
+            *(loop.run_in_executor(threads, _serve_beside, *one) for one in self._beside),
+        ]
         loading = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
-            await asyncio.wait({loading, stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([loading, stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()
-                await asyncio.wait({stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
             await self._drain()
         finally:
             for task in (loading, stopping):
                 task.cancel()
-            for server, _ in self._servers:
+            for server, _ in self._here + self._beside:
                 server.should_exit = True
             await asyncio.gather(*serving, return_exceptions=True)
+            threads.shutdown()
 
     async def _drain(self) -> None:
         """Answer on for the drain window: clients may not have heard yet that we go."""

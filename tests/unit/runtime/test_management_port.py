@@ -1,0 +1,115 @@
+"""The management port beside the main loop: answered while that is busy, failing once it hangs."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+from asgi_calls import CONFIG, Inside, serving
+
+from chatmodel_runtime import management, server, settings
+
+HANG_SECONDS = 20
+
+
+async def nothing() -> None:
+    """Nothing to load."""
+
+
+def status_of(url: str) -> int:
+    try:
+        return httpx2.get(url, timeout=HANG_SECONDS).status_code
+    except httpx2.ConnectError:
+        return 0
+
+
+def until(status: int, url: str) -> None:
+    """Return once that is answered."""
+    end = time.monotonic() + HANG_SECONDS
+    while (seen := status_of(url)) != status:
+        assert time.monotonic() < end, f"{url} still answers {seen}"
+        time.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def managed(inside: Inside, silent_seconds: float = HANG_SECONDS) -> AsyncIterator[str]:
+    """Yield where the management port of a runtime listens, served by its own thread."""
+    config = settings.ServeConfig.model_validate(CONFIG)
+    probes = management.build_serve_app(
+        inside.scheduler,
+        management.Verifier(config, inside.scheduler),
+        management.MainLoop(silent_seconds),
+        lambda: False,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    servers = server.Servers(0)
+    servers.add(probes, "127.0.0.1", port, beside=True)
+    running = asyncio.create_task(servers.run(nothing()))
+    url = f"http://127.0.0.1:{port}"
+    await asyncio.to_thread(until, 200, f"{url}/readyz")
+    yield url
+    running.cancel()
+    await asyncio.wait({running})
+
+
+def hang_while(look: Callable[[], None]) -> None:
+    """Keep the event loop of the test from turning until the look is over."""
+    looking = threading.Thread(target=look)
+    looking.start()
+    looking.join(HANG_SECONDS)
+    assert not looking.is_alive()
+
+
+async def test_probes_are_answered_while_the_main_loop_does_not_turn() -> None:
+    async with serving() as inside, managed(inside) as url:
+        seen: list[int] = []
+        hang_while(lambda: seen.extend(status_of(f"{url}/{path}") for path in ("livez", "readyz")))
+        assert seen == [200, 200]
+
+
+async def test_a_main_loop_that_hangs_fails_both_probes_until_it_turns_again() -> None:
+    async with serving() as inside, managed(inside, silent_seconds=0.5) as url:
+        seen: list[int] = []
+
+        def look() -> None:
+            until(503, f"{url}/livez")
+            seen.append(status_of(f"{url}/readyz"))
+
+        hang_while(look)
+        assert seen == [503]
+        for path in ("livez", "readyz"):
+            await asyncio.to_thread(until, 200, f"{url}/{path}")
+
+
+async def test_a_loop_that_turns_is_not_silent_however_long_nothing_else_happens() -> None:
+    main_loop = management.MainLoop(0.1)
+    async with asyncio.timeout(HANG_SECONDS):
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            assert not main_loop.is_silent()
+
+
+async def test_verification_from_the_other_thread_asks_the_engine_in_the_main_loop() -> None:
+    async with serving() as inside, managed(inside) as url:
+        answer = await asyncio.to_thread(httpx2.post, f"{url}/verify", timeout=HANG_SECONDS)
+        assert (answer.status_code, answer.json()["ok"]) == (200, True)
+        assert (inside.scheduler.active, inside.scheduler.queued) == (0, 0)
+
+
+async def test_a_verification_waits_for_a_main_loop_that_is_busy() -> None:
+    async with serving() as inside, managed(inside) as url:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            statuses.append(httpx2.post(f"{url}/verify", timeout=HANG_SECONDS).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        hang_while(lambda: until(200, f"{url}/metrics"))
+        assert statuses == [], "it was answered by the loop that hung"
+        await asyncio.to_thread(asking.join, HANG_SECONDS)
+        assert statuses == [200]
