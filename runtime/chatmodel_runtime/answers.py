@@ -123,13 +123,17 @@ _NO_WORD = re.compile(r"[^\w']+|_+")
 
 def urgency_of(query: str) -> Urgency:
     """Return emergency, urgent or unknown, from the red-flag list only."""
-    text = unicodedata.normalize("NFKC", query).replace("\u2019", "'").casefold()
-    # Letters that are not seen must not hide one that is.
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = query.casefold() if query.isascii() else _fold(query)
     text = f" {_NO_WORD.sub(' ', text)} ".replace("  ", " ")
     if _EMERGENCY.search(text):
         return "emergency"
     return "urgent" if _URGENT.search(text) else "unknown"
+
+
+def _fold(query: str) -> str:
+    text = unicodedata.normalize("NFKC", query).replace("\u2019", "'").casefold()
+    # Letters that are not seen must not hide one that is.
+    return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
 def split_thinking(text: str, *, opened: bool) -> tuple[str, str]:

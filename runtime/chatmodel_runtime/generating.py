@@ -138,8 +138,7 @@ class Generation:
         while self._finish is None and (request := self._next_request()) is not None:
             async with contextlib.aclosing(self._engine.submit(request)) as steps:
                 async for step in steps:
-                    for delta in self._take(step.tokens):
-                        yield self._note(delta)
+                    yield self._note(self._take(step.tokens))
                     if self._has_ended(step.finish_reason):
                         break
                 else:
@@ -196,12 +195,12 @@ class Generation:
         thinking = self._may_think() if self._split.may_think else 0
         return min(thinking + self._budget.answer - self._answered, self._total_left())
 
-    def _take(self, tokens: list[int]) -> list[Delta]:
+    def _take(self, tokens: list[int]) -> Delta:
         """Take a step's tokens: of an answer what it has left, of thinking one by one.
 
         Where the thinking ends within a step, the answer's limit counts from there.
         """
-        deltas = []
+        thinking = answer = ""
         while tokens and self._finish is None and not self._is_over_thinking():
             thinks = self._split.is_thinking
             left = 1 if self._split.may_think else self._left()
@@ -211,12 +210,13 @@ class Generation:
                 self._thought += len(part)
             else:
                 self._answered += len(part)
-            deltas.append(self._split.feed(self._text.add(part)))
+            delta = self._split.feed(self._text.add(part))
+            thinking, answer = thinking + delta.thinking, answer + delta.answer
             if self._split.is_stopped:
                 self._finish = "stop"
             elif tokens and not self._split.is_thinking and self._left() == 0:
                 self._finish = "length"
-        return deltas
+        return Delta(thinking, answer)
 
     def _may_think(self) -> int:
         """Return how many tokens of thinking are left."""

@@ -59,7 +59,8 @@ def describe_patient(summary: dict[str, Any]) -> str:
         ("medications", medications(summary)),
         ("allergies", [_text(a, "substance") for a in patient.get("allergies") or []]),
     ]
-    return "; ".join(f"{name}: {', '.join(values)}" for name, values in parts if values)
+    facts = "; ".join(f"{name}: {', '.join(values)}" for name, values in parts if values)
+    return neutralise(facts)
 
 
 def medications(summary: dict[str, Any]) -> list[str]:
@@ -69,4 +70,4 @@ def medications(summary: dict[str, Any]) -> list[str]:
 
 
 def _text(item: dict[str, Any], key: str) -> str:
-    return neutralise(str(item.get(key) or ""))
+    return str(item.get(key) or "").strip()

@@ -55,10 +55,9 @@ class MockTokenizer:
         return "".join(f"\x01{m['role']}\x02{m['content']}\x03" for m in messages)
 
     def encode(self, text: str) -> list[int]:
-        """Return the pieces as numbers, filled up with zero bytes; a zero of the text is 0xff."""
+        """Return the pieces as numbers; a zero byte of the text is 0xff."""
         data = text.encode(errors="replace").replace(b"\0", b"\xff")
-        pieces = [piece.ljust(8, b"\0") for piece in _PIECES.findall(data)]
-        return list(struct.unpack(f">{len(pieces)}Q", b"".join(pieces)))
+        return list(map(int.from_bytes, _PIECES.findall(data)))
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of the pieces."""
