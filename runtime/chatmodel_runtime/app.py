@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from chatmodel_runtime import (
+    bodies,
     browsers,
     chat,
     gates,
@@ -56,6 +57,19 @@ def build_app(
         swagger_ui_oauth2_redirect_url=None,
         telemetry=telemetry,
     )
+
+    async def ask(body: TriageRequest, request: fastapi.Request) -> Response:
+        return await _ask(story, body, request.is_disconnected)
+
+    # Routes are tried in their order; this is the one that is asked.
+    app.router.add_api_route(
+        gates.TRIAGE,
+        ask,
+        methods=["POST"],
+        response_model=TriageResponse,
+        responses=problems.TRIAGE,
+        route_class_override=bodies.JsonRoute,
+    )
     openai_api.add_routes(app, chat.Chat(config, scheduler))
     # The last one added is asked first.
     app.add_middleware(limits.LimitBody, seconds=config.limits.body_seconds)
@@ -70,10 +84,6 @@ def build_app(
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_exception_handler(Exception, _refuse_for_ourselves)
     _add_descriptions(app, config, scheduler)
-
-    @app.post(gates.TRIAGE, response_model=TriageResponse, responses=problems.TRIAGE)
-    async def ask(body: TriageRequest, request: fastapi.Request) -> Any:
-        return await _ask(story, body, request.is_disconnected)
 
     return app
 

@@ -62,7 +62,7 @@ class LimitBody:
             answer = refusals.refuse(refused.status, refused.error, refused.headers)
             await answer(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        await self._app(scope, replay(body, receive), send)
 
     async def _take(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         most = LARGE_BODY if scope["path"].startswith(LARGE_PREFIX) else SMALL_BODY
@@ -124,7 +124,7 @@ async def _read(receive: Receive, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives the whole body once, then what really comes."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -56,8 +56,9 @@ def configure_logs() -> None:
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
-    # Neither is in our lines, and each costs a system call or a look-up a line.
+    # None is in our lines, and each costs a system call, a look-up or a walk up the stack a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     set_level("INFO")

@@ -12,7 +12,7 @@ import fastapi
 import pydantic_core
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from chatmodel_runtime import chat, generating, keys, outcomes, refusals, request_log
+from chatmodel_runtime import bodies, chat, generating, keys, outcomes, refusals, request_log
 from chatmodel_runtime.schemas import problems
 from chatmodel_runtime.schemas.openai import ChatRequest
 
@@ -30,7 +30,6 @@ def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
     async def list_models() -> Body:
         return story.list_models()
 
-    @app.post(CHAT, response_model=None, responses=problems.CHAT)
     async def complete(body: ChatRequest, request: fastapi.Request) -> Response:
         entry = request_log.Entry(CHAT)
         owner = keys.read_owner(request.scope)
@@ -44,6 +43,15 @@ def add_routes(app: fastapi.FastAPI, story: chat.Chat) -> None:
             response = refuse(error, entry.trace_id)
         entry.write(response.status_code)
         return response
+
+    app.router.add_api_route(
+        CHAT,
+        complete,
+        methods=["POST"],
+        response_model=None,
+        responses=problems.CHAT,
+        route_class_override=bodies.JsonRoute,
+    )
 
 
 def refuse_body(fault: Body, trace_id: str) -> JSONResponse:
