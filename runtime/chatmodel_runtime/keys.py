@@ -9,6 +9,7 @@ import os
 import pathlib
 import secrets
 import stat
+import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from chatmodel_runtime.settings import Auth
 
 Mark = tuple[int, int, int]
 NOBODY = ""  # who asks where no key is needed
+SETTLED_NS = 1_000_000_000
 
 
 class ApiKeys:
@@ -27,6 +29,8 @@ class ApiKeys:
         self._seen: tuple[tuple[str, Mark], ...] = ()
         self._digests: tuple[bytes, ...] = ()
         self._secret = secrets.token_bytes(32)
+        self._paths: list[str] = []
+        self._listed: int | None = None
 
     def check(self) -> None:
         """Raise `TryAgain` (ApiKeyMissing) when there is no key at all: nobody could ask."""
@@ -59,18 +63,27 @@ class ApiKeys:
 
     def _look(self) -> tuple[tuple[str, Mark], ...]:
         """Return the files and their marks: for each request, so by few system calls."""
+        marked = [(path, _mark(path)) for path in self._list()]
+        return tuple((path, mark) for path, mark in marked if mark is not None)
+
+    def _list(self) -> list[str]:
+        """Return the files; they are looked for again once their folder has changed."""
         assert self._path is not None
         where = os.fspath(self._path)
         try:
-            # A mounted Secret has hidden folders that hold the versions its files point into.
-            names = sorted(name for name in os.listdir(where) if not name.startswith("."))
+            changed = os.stat(where).st_mtime_ns
+            if changed != self._listed:
+                # A mounted Secret has hidden folders that hold the versions its files point into.
+                names = sorted(name for name in os.listdir(where) if not name.startswith("."))
+                self._paths = [f"{where}/{name}" for name in names]
+                # What changed just now may change once more within one tick of its clock.
+                is_settled = time.time_ns() - changed > SETTLED_NS
+                self._listed = changed if is_settled else None
         except NotADirectoryError:
-            marked = [(where, _mark(where))]
+            return [where]
         except FileNotFoundError:
-            marked = []
-        else:
-            marked = [(path, _mark(path)) for path in (f"{where}/{name}" for name in names)]
-        return tuple((path, mark) for path, mark in marked if mark is not None)
+            return []
+        return self._paths
 
 
 def note_owner(scope: MutableMapping[str, Any], owner: str) -> None:

@@ -81,6 +81,23 @@ def test_a_key_that_was_replaced_within_one_tick_of_the_clock_is_void_too(
     assert [allows(api_keys, bearer(key)) for key in ("fresh", "right")] == [True, False]
 
 
+def test_a_key_that_is_added_opens_at_once(folder: pathlib.Path) -> None:
+    os.utime(folder, ns=(0, 0))  # nothing has changed there for long
+    api_keys = opened(folder)
+    assert [allows(api_keys, bearer(key)) for key in ("right", "fresh")] == [True, False]
+    (folder / "new").write_text("fresh")
+    assert allows(api_keys, bearer("fresh"))
+
+
+def test_a_key_that_is_added_within_one_tick_of_the_clock_opens_too(folder: pathlib.Path) -> None:
+    api_keys = opened(folder)
+    assert not allows(api_keys, bearer("fresh"))
+    before = folder.stat()
+    (folder / "new").write_text("fresh")
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert allows(api_keys, bearer("fresh"))
+
+
 def test_a_mounted_secret_is_followed_when_the_kubelet_swaps_it(tmp_path: pathlib.Path) -> None:
     for version, key in (("..v1", "first"), ("..v2", "second")):
         (tmp_path / version).mkdir()
