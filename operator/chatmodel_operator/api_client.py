@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
-import pydantic_core
 from aiohttp.abc import AbstractStreamWriter
 
 from chatmodel_operator import errors
@@ -247,7 +246,7 @@ class ApiClient:
     async def _read(self, what: str, response: aiohttp.ClientResponse) -> dict[str, Any]:
         text = await response.text()
         try:
-            body = pydantic_core.from_json(text)
+            body = json.loads(text)
         except ValueError:
             body = None
         if response.status < 400:

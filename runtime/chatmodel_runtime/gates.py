@@ -3,6 +3,7 @@
 Plain ASGI, put around the routes by `app`, before anything reads a body.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,9 @@ from chatmodel_runtime.metrics import Metrics
 OPEN_PATHS = frozenset({"/health", "/ready"})
 KEY_HEADERS = (b"authorization", b"x-api-key")
 TRIAGE = "/triage"
+# Who is refused hears of it a little later: of clients who ask again at once, whatever Retry-After
+# says, a flood would keep the event loop from those who are being answered.
+PAUSE_SECONDS = 0.1
 
 
 class RequireKey:
@@ -48,7 +52,7 @@ class RequireKey:
 
 
 class RefuseOverload:
-    """Refuse at once, before the body is read, what the queue has no room for.
+    """Refuse before the body is read what the queue has no room for.
 
     Reading, checking and looking up first would let a flood keep the event loop from the probes.
     """
@@ -66,6 +70,7 @@ class RefuseOverload:
         entry = request_log.Entry(scope["path"])
         refusal = refuse(self._scheduler.refuse(), entry.trace_id)
         entry.write(refusal.status_code)
+        await asyncio.sleep(PAUSE_SECONDS)
         await refusal(scope, receive, send)
 
 

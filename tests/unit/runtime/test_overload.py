@@ -44,6 +44,22 @@ async def test_a_full_queue_reads_no_body(route: str) -> None:
 
 
 @ROUTES
+async def test_who_is_refused_waits_a_little_and_nobody_else_does(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "PAUSE_SECONDS", 10 * HANG_SECONDS)
+    async with full() as inside, asyncio.timeout(HANG_SECONDS):
+        refused = asyncio.create_task(call(inside.public, "POST", route, QUESTION))
+        while 'refused_total{reason="queue_full"} 1.0' not in await inside.metrics():
+            await asyncio.sleep(0)
+        for _ in range(20):
+            assert (await call(inside.public, "GET", "/health")).status == 200
+            await asyncio.sleep(0)
+        assert not refused.done()
+        refused.cancel()
+
+
+@ROUTES
 async def test_the_key_is_looked_at_before(route: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "key").write_text("right")
     async with full(auth={"mode": "ApiKey", "keysDir": str(tmp_path)}) as inside:
