@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from chatmodel_runtime import configs
 from chatmodel_runtime.engines import BadOutput, EngineDead, Pulse, Request, Step, machine
 from chatmodel_runtime.engines.hf_tokenizer import HfTokenizer, first_line
 from chatmodel_runtime.errors import BadModel
@@ -50,6 +51,8 @@ class TorchEngine:
         ModelLoadFailed also when weights are missing or do not fit the configuration, which the
         library itself only warns of.
         """
+        if not machine.count_gpus():
+            _check_memory(self._dir)
         import torch
 
         transformers = _library()
@@ -190,6 +193,18 @@ class TorchEngine:
         """Stop the batching thread."""
         if self._manager is not None and self._manager.is_running():
             self._manager.stop(block=True, timeout=5, hard_stop=True)
+
+
+def _check_memory(folder: pathlib.Path) -> None:
+    """Refuse what cannot fit before any of it is loaded; once it is, its real size counts.
+
+    Raises `BadModel` (InsufficientMemory).
+    """
+    config = folder / "config.json"
+    shape = configs.read(config.name, config.read_bytes(), ()) if config.exists() else {}
+    weights = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
+    if (per_token := configs.kv_bytes_per_token(shape)) is not None:
+        machine.kv_tokens(machine.memory_limit(), weights, per_token, wished=KV_TOKENS)
 
 
 def _load_model(folder: pathlib.Path) -> Any:

@@ -210,6 +210,16 @@ def garbage(folder: pathlib.Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\xff" * 1000)
 
 
+def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(
+    copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    garbage(copy)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 10**8)
+    with pytest.raises(BadModel) as caught:
+        TorchEngine(copy).load()
+    assert caught.value.reason == "InsufficientMemory"
+
+
 def stranger(folder: pathlib.Path) -> None:
     change_json(folder / "config.json", model_type="nobody", architectures=["Nobody"])
 
