@@ -107,7 +107,7 @@ download-model: install ## fetch the model of .env or the environment into MODEL
 run: install ## run the runtime without a cluster, on 127.0.0.1:8002
 	$(BIN)/python -m chatmodel_runtime serve
 
-.PHONY: bench-operator bench-idle bench-rollouts bench-triage
+.PHONY: bench-operator bench-idle bench-rollouts bench-triage bench-runtime
 BENCH_UP = $(DEVCLUSTER) up --control-plane-only --fake-nodes 4 --kwok-stages tests/support/kwok-stages.yaml
 bench-operator: install ## this operator, a bare script and controller-runtime: N=1000 ROUNDS=3, about an hour
 	$(BENCH_UP)
@@ -120,3 +120,5 @@ bench-rollouts: install cluster-up images load deploy ## real models under traff
 	$(ENV) $(BIN)/python bench/rollouts.py $(ROLLOUTS)
 bench-triage: install ## /triage with mock against a bare FastAPI route, /livez under overload: TRIAGE="--rounds 3"
 	$(BIN)/python bench/runtime_http.py $(TRIAGE)
+bench-runtime: install ## SmolLM2 beside llama.cpp, transformers serve and vLLM: RUNTIME="--rounds 1 --only ours,llama.cpp"
+	$(BIN)/python bench/runtime_models.py $(RUNTIME)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import time
+from collections.abc import Callable
 
 import api
 
@@ -21,6 +22,7 @@ _FAMILIES = (
     "apiserver_flowcontrol_dispatched_requests_total",
 )
 _TICKS = os.sysconf("SC_CLK_TCK")
+Measure = Callable[[int], float]  # of a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +69,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def busy_seconds() -> float:
+    """Return the seconds that all CPUs of the machine have worked."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(field) for field in fields[:7])
+    return (user + nice + system + irq + softirq) / _TICKS
+
+
 def memory_mib(pid: int, field: str) -> float:
-    """Return VmHWM (the peak) or VmRSS (now) of a process."""
+    """Return VmHWM (the peak) or VmRSS (now) of a process; one that has ended has none."""
     text = pathlib.Path(f"/proc/{pid}/status").read_text()
     found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def machine() -> str:

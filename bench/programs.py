@@ -14,6 +14,7 @@ import subprocess
 import sys
 from typing import Self
 
+import environments
 import meters
 
 HERE = pathlib.Path(__file__).parent
@@ -39,9 +40,7 @@ def go_binary() -> pathlib.Path:
     digest = hashlib.sha256()
     for path in sorted(p for p in GO_SOURCES.iterdir() if p.suffix != ".md"):
         digest.update(path.read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME")
-    cache = pathlib.Path(base) if base else pathlib.Path.home() / ".cache"
-    return cache / "chatmodel" / "bench" / f"go-operator-{digest.hexdigest()[:12]}"
+    return environments.cache_folder() / f"go-operator-{digest.hexdigest()[:12]}"
 
 
 def build() -> None:

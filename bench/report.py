@@ -79,7 +79,7 @@ def _table(groups: dict[str, list[Result]], titles: dict[str, str]) -> str:
         for name, group in groups.items()
     ]
     heads = [title for title, _, _ in COLUMNS]
-    return _markdown(["", *heads, "wall x floor", "API CPU x floor"], rows)
+    return markdown(["", *heads, "wall x floor", "API CPU x floor"], rows)
 
 
 def _verbs(groups: dict[str, list[Result]], titles: dict[str, str]) -> str:
@@ -89,7 +89,7 @@ def _verbs(groups: dict[str, list[Result]], titles: dict[str, str]) -> str:
         [titles[name]] + [_cell_of_verb(group, verb) for verb in verbs]
         for name, group in groups.items()
     ]
-    return _markdown(["requests of all clients", *verbs], rows)
+    return markdown(["requests of all clients", *verbs], rows)
 
 
 def _cell_of_verb(group: list[Result], verb: str) -> str:
@@ -117,13 +117,14 @@ def _goals(groups: dict[str, list[Result]], count: int) -> str:
     mib = _median(ours, lambda r: r.peak_mib)
     at = "" if count == AT_COUNT else f" (a goal for {AT_COUNT}, measured at {count})"
     rows.append(_goal(f"operator's peak RSS, MiB{at}", MOST_MIB, mib))
-    return _markdown(["goal for this operator", "at most", "measured", ""], rows)
+    return markdown(["goal for this operator", "at most", "measured", ""], rows)
 
 
 def _goal(title: str, most: float, measured: float) -> list[str]:
     return [title, f"{most:g}", f"{measured:.2f}", "met" if measured <= most else "NOT MET"]
 
 
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Iterator
 
 import http_load
 import meters
+import processes
 import uvloop
 
 BODY = json.dumps({"patient_mrn": "MRN-001", "query": "What are my current medications?"}).encode()
@@ -125,7 +125,12 @@ def _judge_rates(rounds: dict[str, list[Round]]) -> bool:
 
 async def _round(server: Server, connections: int, seconds: float) -> Round:
     await http_load.load(server.port, ASK, connections, WARM_UP_SECONDS)
-    before = (meters.cpu_seconds(server.pid), time.process_time(), _busy(), time.monotonic())
+    before = (
+        meters.cpu_seconds(server.pid),
+        time.process_time(),
+        meters.busy_seconds(),
+        time.monotonic(),
+    )
     seen = await http_load.load(server.port, ASK, connections, seconds)
     took = time.monotonic() - before[3]
     served = meters.cpu_seconds(server.pid) - before[0]
@@ -137,7 +142,7 @@ async def _round(server: Server, connections: int, seconds: float) -> Round:
         server_us=served / answered * 1e6,
         p99_ms=_percentile(seen.seconds, 99) * 1000,
         client_cpus=client / took,
-        other_cpus=max(0.0, _busy() - before[2] - served - client) / took,
+        other_cpus=max(0.0, meters.busy_seconds() - before[2] - served - client) / took,
     )
 
 
@@ -149,10 +154,15 @@ async def _measure_livez(folder: pathlib.Path, seconds: float) -> bool:
         calm = await _probe(server, 1)
         flood = asyncio.ensure_future(http_load.load(server.port, ASK, clients, 4 * seconds))
         await asyncio.sleep(WARM_UP_SECONDS)
-        before = (_busy(), meters.cpu_seconds(server.pid), time.process_time(), time.monotonic())
+        before = (
+            meters.busy_seconds(),
+            meters.cpu_seconds(server.pid),
+            time.process_time(),
+            time.monotonic(),
+        )
         probed = await _probe(server, 4 * seconds - 1)
         own = meters.cpu_seconds(server.pid) - before[1] + time.process_time() - before[2]
-        others = max(0.0, _busy() - before[0] - own) / (time.monotonic() - before[3])
+        others = max(0.0, meters.busy_seconds() - before[0] - own) / (time.monotonic() - before[3])
         seen = await flood
     for word, what in (("calm", calm), (f"{clients} clients for {clients // 4} places", probed)):
         p50, p99 = (_percentile(what.seconds, n) * 1000 for n in (50, 99))
@@ -180,16 +190,9 @@ def _percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
 
 
-def _busy() -> float:
-    """Return the seconds that all CPUs have worked."""
-    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _, _, irq, softirq = (int(field) for field in fields[:7])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-
-
 @contextlib.contextmanager
 def _bare() -> Iterator[Server]:
-    port = _free_port()
+    port = processes.free_port()
     script = str(pathlib.Path(__file__).with_name("bare_route.py"))
     with _process([script, str(port)], {}, f"http://127.0.0.1:{port}/") as pid:
         yield Server(pid, port, port)
@@ -208,7 +211,7 @@ def _runtime(folder: pathlib.Path, change: dict[str, object], **env: str) -> Ite
         "auth": {"mode": "ApiKey", "keysDir": str(folder)},
         "limits": {"drainSeconds": 0},
     }
-    port, management = _free_port(), _free_port()
+    port, management = processes.free_port(), processes.free_port()
     env |= {
         "CHATMODEL_CONFIG": json.dumps(config | change),
         "CHAT_API_PORT": str(port),
@@ -249,12 +252,6 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.05)
     raise SystemExit(f"{url} does not answer")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":
