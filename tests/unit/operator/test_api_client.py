@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from chatmodel_operator import errors
+from chatmodel_operator import api_client, errors, receipts
 from chatmodel_operator.api_client import ApiClient, Connection
 
 
@@ -49,3 +49,8 @@ def test_a_write_is_not_sent_once_the_right_has_ended(answers: list[bool]) -> No
     assert reached == []
     assert isinstance(error, errors.Unavailable)
     assert error.reason == "NotLeading"
+
+
+def test_an_intent_stays_fresh_as_long_as_its_own_write_may_take() -> None:
+    assert api_client.TIMEOUT.total is not None
+    assert receipts.INTENT_SECONDS >= api_client.TIMEOUT.total
