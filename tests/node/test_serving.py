@@ -77,6 +77,32 @@ def test_a_pod_that_is_deleted_comes_back_and_traffic_with_it(service: Service) 
     assert counted["failed"] == 0, counted["failures"]
 
 
+def test_a_pod_that_is_told_to_end_while_its_server_begins_ends_at_once(service: Service) -> None:
+    kube = service.kube
+    kube.patch("triage", {"mode": "qwen"})
+    kube.wait_for_reason("triage", "Serving", 120)
+    serving = kube.get("chatmodel", "triage")["status"]["serving"]["revision"]
+    selector = f"carepath.ai/revision={serving},carepath.ai/role=serve"
+    (old,) = kube.run("get", "pods", "-l", selector, "-o", "name").split()
+    kube.run("delete", old, "--wait=false")
+    begun: list[str] = []
+
+    def has_begun() -> bool:
+        for pod in kube.get("pods", "-l", selector)["items"]:
+            for entry in pod["status"].get("containerStatuses") or []:
+                if "running" in entry["state"] and not entry["ready"]:
+                    begun.append(pod["metadata"]["name"])
+        return any(name != old.removeprefix("pod/") for name in begun)
+
+    wait_for(has_begun, "a server that has just begun", 60)
+    kube.run("delete", "pod", begun[-1], "--wait=false")
+
+    def is_gone() -> bool:
+        return f"pod/{begun[-1]}" not in kube.run("get", "pods", "-o", "name").split()
+
+    wait_for(is_gone, f"{begun[-1]} to end, long before its grace period", 60)
+
+
 def test_a_deleted_service_is_made_again(service: Service) -> None:
     kube = service.kube
     before = kube.get("service", "triage")["metadata"]["uid"]

@@ -48,6 +48,8 @@ def build_template(
     pod["terminationGracePeriodSeconds"] = (
         settings.timings.drain_seconds + settings.timings.request_deadline_seconds + 5
     )
+    # So that the server is not its namespace's first process: docs/decisions/0008.
+    pod["shareProcessNamespace"] = True
     pod["containers"] = [_serve(chatmodel, revision, spec, settings)]
     if spec.source.auth.mode == "ApiKey":
         secret = {"secretName": names.api_key_secret(chatmodel), "optional": True}
