@@ -164,6 +164,7 @@ class Clients:
     def _pod(self) -> api.Body:
         key = {"secretKeyRef": {"name": f"{NAME}-api-key", "key": "api-key"}}
         words = ["python3", "-u", "/client/traffic.py", f"http://{NAME}:8002", "--workers", "8"]
+        words += ["--wait", "30"]
         container = {
             "name": "clients",
             "image": "localhost/chatmodel-hub:dev",

@@ -109,7 +109,7 @@ def start_client() -> None:
         "name": "client",
         "image": "localhost/chatmodel-hub:dev",
         "imagePullPolicy": "IfNotPresent",
-        "command": [*"python3 -u /client/traffic.py --rate 4 --workers 2".split(), url],
+        "command": [*"python3 -u /client/traffic.py --rate 4 --workers 2 --wait 30".split(), url],
         "env": [{"name": "CHATMODEL_API_KEY", "valueFrom": key}],
         "volumeMounts": [{"name": "client", "mountPath": "/client"}],
     }

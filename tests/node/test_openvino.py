@@ -3,7 +3,7 @@
 import models
 from caches import SECONDS, Cached
 from kube import Body, Kube, chatmodel
-from node_story import Service
+from node_story import Service, losses
 
 BY_ITSELF = "Auto: the model has {}, its class has no accelerator"
 # Room for SmolLM2's weights once, not twice as OpenVINO takes them of a GGUF file.
@@ -55,7 +55,7 @@ def test_a_gguf_file_takes_the_traffic_and_broken_ones_lose_no_request(service: 
         assert (seen["target"]["revision"] in made) == in_a_pod
 
     counted = service.stop()
-    assert counted["failed"] == 0, counted["failures"]
+    assert counted["failed"] == 0, losses(counted)
     assert set(counted["revisions"]) >= {serving}
 
 

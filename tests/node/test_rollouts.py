@@ -4,7 +4,7 @@ import os
 
 import pytest
 from kube import Body, Kube, chatmodel, wait_for
-from node_story import Service
+from node_story import Service, losses
 
 CLASS = "half-a-node"
 
@@ -30,7 +30,7 @@ def test_a_revision_that_loses_a_pod_under_traffic_is_left_without_a_lost_reques
     assert status["serving"]["revision"] == good
     assert status["lastFailure"]["reason"] in ("ReadinessLost", "CrashLooping")
     counted = service.stop()
-    assert counted["failed"] == 0, counted["failures"]
+    assert counted["failed"] == 0, losses(counted)
 
 
 @pytest.fixture

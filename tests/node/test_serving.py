@@ -5,7 +5,7 @@ import sys
 import urllib.request
 
 from kube import ROOT, Kube, chatmodel, wait_for
-from node_story import Service
+from node_story import Service, losses
 
 
 def test_a_switch_and_two_refusals_lose_no_request(service: Service) -> None:
@@ -35,7 +35,7 @@ def test_a_switch_and_two_refusals_lose_no_request(service: Service) -> None:
 
     counted = service.stop()
     assert counted["requests"] > 100
-    assert counted["failed"] == 0, counted["failures"]
+    assert counted["failed"] == 0, losses(counted)
     assert set(counted["revisions"]) >= {serving}
 
 
@@ -45,7 +45,7 @@ def test_a_model_too_big_for_its_class_is_killed_and_refused(service: Service) -
     ready = kube.wait_for_reason("triage", "RolledBack", 240)
     assert "OOMKilled" in ready["message"]
     counted = service.stop()
-    assert counted["failed"] == 0, counted["failures"]
+    assert counted["failed"] == 0, losses(counted)
 
 
 def test_code_in_a_model_is_refused_before_anything_is_downloaded(service: Service) -> None:
@@ -74,7 +74,7 @@ def test_a_pod_that_is_deleted_comes_back_and_traffic_with_it(service: Service) 
     kube.run("delete", first, "--wait=false")
     wait_for(lambda: kube.get("chatmodel", "triage")["status"]["pods"] == "2/2", "two pods again")
     counted = service.stop()
-    assert counted["failed"] == 0, counted["failures"]
+    assert counted["failed"] == 0, losses(counted)
 
 
 def test_a_pod_that_is_told_to_end_while_its_server_begins_ends_at_once(service: Service) -> None:

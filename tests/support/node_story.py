@@ -34,7 +34,7 @@ def client_pod() -> Body:
                     "image": "localhost/chatmodel-hub:dev",
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python3", "-u", "/client/traffic.py", "http://triage:8002"],
-                    "args": ["--rate", "10"],
+                    "args": ["--rate", "10", "--wait", "30"],
                     "env": [{"name": "CHATMODEL_API_KEY", "valueFrom": key}],
                     "volumeMounts": [{"name": "client", "mountPath": "/client"}],
                 }
@@ -42,6 +42,12 @@ def client_pod() -> Body:
             "volumes": [{"name": "client", "configMap": {"name": "client"}}],
         },
     }
+
+
+def losses(counted: Body) -> str:
+    """Return what a client lost and when, for whoever reads that a test failed."""
+    when = [second for second, _, failed in counted["perSecond"] if failed]
+    return f"{counted['failures']} in the seconds {when} after {counted['startedAt']}"
 
 
 class Service:

@@ -76,6 +76,19 @@ class Traffic:
         for worker in self._workers:
             worker.start()
 
+    def can_connect(self, seconds: float) -> bool:
+        """Wait at most so long until a connection is taken; say whether one is."""
+        end = time.monotonic() + seconds
+        while seconds > 0:
+            connection = self._connect(self._host, self._port, timeout=self._timeout)
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                connection.connect()
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
     def stop(self) -> None:
         """Ask no more, and wait for the answers under way."""
         self._ended.set()
@@ -193,6 +206,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4, help="clients (default 4)")
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second (default 20)")
     parser.add_argument("--seconds", type=float, help="end after so long (default: at SIGTERM)")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        help="seconds a new Service has to take a connection, uncounted (default 0)",
+    )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer")
     parser.add_argument(
         "--key-file", type=pathlib.Path, help=f"file with the API key (default: ${ENV_KEY})"
@@ -209,6 +228,8 @@ def main() -> None:
         traffic = Traffic(args.url, key=key, **options)
     except ValueError as error:
         parser.error(str(error))
+    if not traffic.can_connect(args.wait):
+        sys.exit(f"{args.url} took no connection within {args.wait:.0f} s")
     with traffic:
         ended.wait(args.seconds)
     json.dump(traffic.summary(), sys.stdout)

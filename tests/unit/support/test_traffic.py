@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -123,6 +124,21 @@ def test_a_server_that_is_not_there_is_a_failure() -> None:
     seen = run(server, 5)
     assert seen["succeeded"] == 0
     assert set(seen["failures"]) == {"ConnectionRefusedError"}
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for_when_asked() -> None:
+    with serving(lambda _: "triage-1") as server:
+        port = server.server_address[1]
+    client = traffic.Traffic(f"http://127.0.0.1:{port}")
+    assert client.can_connect(0)
+    assert not client.can_connect(0.2)
+    with socket.socket() as later:
+        later.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        later.bind(("127.0.0.1", port))
+        listening = threading.Timer(0.3, later.listen)
+        listening.start()
+        assert client.can_connect(30)
+        assert listening.finished.is_set()
 
 
 def test_an_answer_that_ends_the_connection_is_no_failure() -> None:
