@@ -213,9 +213,9 @@ def verdict(is_met: bool) -> str:
     return "met" if is_met else "NOT MET"
 
 
-async def run(args: argparse.Namespace) -> list[str]:
-    """Measure what was asked for; return the lines of the report."""
-    lines = []
+async def run(args: argparse.Namespace) -> bool:
+    """Measure what was asked for, and print each part when it is done; say whether goals are met."""
+    is_met = True
     async with api.Api(pathlib.Path(os.environ["KUBECONFIG"])) as client:
         for count, measure in (
             (args.good, measure_good),
@@ -224,8 +224,10 @@ async def run(args: argparse.Namespace) -> list[str]:
             (args.swaps, measure_swaps),
         ):
             if count:
-                lines += await measure(client, count)
-    return lines
+                lines = await measure(client, count)
+                print("\n".join(f"- {line}" for line in lines), flush=True)
+                is_met = is_met and not any("NOT MET" in line for line in lines)
+    return is_met
 
 
 def main() -> None:
@@ -236,14 +238,13 @@ def main() -> None:
     parser.add_argument("--crashes", type=int, default=10, help="crashes in the bake (default 10)")
     parser.add_argument("--swaps", type=int, default=5, help="swaps on a full node (default 5)")
     args = parser.parse_args()
-    facts = meters.machine()
+    print(f"Machine: {meters.machine()}\n", flush=True)
     try:
-        lines = asyncio.run(run(args))
+        is_met = asyncio.run(run(args))
     except (stages.Failed, api.Refused) as failure:
         sys.exit(f"{parser.prog}: {failure}")
-    print(f"Machine: {facts}, {os.getloadavg()[0]:.1f} at the end\n")
-    print("\n".join(f"- {line}" for line in lines))
-    sys.exit(1 if any("NOT MET" in line for line in lines) else 0)
+    print(f"\nLoad at the end: {os.getloadavg()[0]:.1f}")
+    sys.exit(0 if is_met else 1)
 
 
 if __name__ == "__main__":
