@@ -214,7 +214,7 @@ def verdict(is_met: bool) -> str:
 
 
 async def run(args: argparse.Namespace) -> bool:
-    """Measure what was asked for, and print each part when it is done; say whether goals are met."""
+    """Measure what was asked for, and print each part when done; say whether goals are met."""
     is_met = True
     async with api.Api(pathlib.Path(os.environ["KUBECONFIG"])) as client:
         for count, measure in (
