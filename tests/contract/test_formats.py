@@ -75,6 +75,30 @@ def test_the_weights_of_openvino_count_as_often_to_both(
     assert found.kv_bytes_per_token == loaded.kv_bytes
 
 
+@pytest.mark.fault("D6")
+def test_a_branch_that_moves_changes_nothing_of_what_was_resolved(tmp_path: pathlib.Path) -> None:
+    moved, folder = "2" * 40, tmp_path / "hub/demo/moving"
+    for commit, context in ((small_models.COMMIT, 64), (moved, 128)):
+        (folder / commit).mkdir(parents=True)
+        for name, data in small_models.FILES.items():
+            (folder / commit / name).write_bytes(data)
+        config = json.loads(small_models.FILES["config.json"]) | {
+            "max_position_embeddings": context
+        }
+        (folder / commit / "config.json").write_text(json.dumps(config))
+    with hub_mirror.running(tmp_path / "hub") as (endpoint, _):
+        client = hub.HubClient(settings.Hub(endpoint=endpoint))
+        (folder / "refs.json").write_text(json.dumps({"main": small_models.COMMIT}))
+        resolved = model_manager.inspect(client, "demo/moving", "main")["commit"]
+        (folder / "refs.json").write_text(json.dumps({"main": moved}))
+        staged = model_manager.stage(
+            client, "demo/moving", resolved, tmp_path / "models", Progress(resolved)
+        )
+        later = model_manager.inspect(client, "demo/moving", "main")["commit"]
+    assert (resolved, later) == (small_models.COMMIT, moved)
+    assert json.loads((staged / "config.json").read_text())["max_position_embeddings"] == 64
+
+
 def test_the_shipped_settings_name_an_image_for_every_engine_that_was_run() -> None:
     shipped = yaml.safe_load_all((ROOT / "deploy/install.yaml").read_text())
     (text,) = (d["data"]["settings.yaml"] for d in shipped if d["kind"] == "ConfigMap")

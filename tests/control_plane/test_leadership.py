@@ -48,6 +48,7 @@ def is_done(kube: Kube) -> bool:
     return reasons == ["Unschedulable"] * len(NAMES)
 
 
+@pytest.mark.fault("A13")
 def test_one_leads_and_the_other_writes_nothing(fleet: Fleet, nowhere: str) -> None:
     pair = fleet.start("a"), fleet.start("b")
     leader = fleet.leader()
@@ -87,6 +88,7 @@ def test_a_leader_that_is_killed_is_followed_when_its_lease_has_run_out(fleet: F
     assert fleet.lease()["holderIdentity"] == "second"
 
 
+@pytest.mark.fault("A13")
 def test_a_leader_that_was_stopped_for_a_while_does_no_harm(fleet: Fleet, nowhere: str) -> None:
     pair = fleet.start("a"), fleet.start("b")
     old = fleet.leader()
@@ -123,6 +125,7 @@ def test_a_leader_without_an_api_server_stops_before_its_lease_runs_out(fleet: F
     assert old.get("/livez")[0] == 200
 
 
+@pytest.mark.fault("A13")
 def test_two_without_a_lease_end_where_one_does(
     fleet: Fleet, nowhere: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

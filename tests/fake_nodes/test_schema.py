@@ -45,6 +45,7 @@ def takes(kube: Kube, mode: str) -> bool:
     return True
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize(
     ("was", "cure", "where"),
     [

@@ -101,6 +101,7 @@ def test_two_replicas_share_the_claim_on_one_node(live: Cached) -> None:
     assert claim(live.kube)["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
+@pytest.mark.fault("C9")
 def test_the_last_good_model_is_kept_and_older_ones_are_pruned(live: Cached) -> None:
     def staged() -> set[str]:
         return {path.split("/")[2] for path in live.files()}

@@ -110,6 +110,7 @@ MARKED_ELSEWHERE = {
     "R1": ("fake_nodes/test_rollout.py",),
     "R3": ("golden/test_rollouts.py",),
     "R5": ("golden/test_rollouts.py",),
+    "R8": ("golden/test_rollouts.py",),
     "R7": ("fake_nodes/test_rollout.py",),
     "W1": ("fake_nodes/test_rollout.py", "node/test_serving.py"),
     "W2": ("fake_nodes/test_rollout.py",),
@@ -121,13 +122,8 @@ MARKED_ELSEWHERE = {
 }
 
 NOT_AUTOMATED = {
-    "A13": "needs leader election; uid and version guards are played in A6",
     "C3": "one-node claims keep their pods on one node; no attach controller here",
     "C5": "serving pods mount their weights read-only",
-    "C9": "needs real volumes",
-    "D6": "a revision keeps its commit; not played with a moving branch",
-    "R8": "needs real volumes",
-    "U1": "one version so far",
     "U2": "one version so far",
     "U7": "no backup and restore here",
     "U8": "one Kubernetes version is built",
