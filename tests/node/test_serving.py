@@ -89,10 +89,11 @@ def test_a_pod_that_is_told_to_end_while_its_server_begins_ends_at_once(service:
 
     def has_begun() -> bool:
         for pod in kube.get("pods", "-l", selector)["items"]:
+            name = pod["metadata"]["name"]
             for entry in pod["status"].get("containerStatuses") or []:
-                if "running" in entry["state"] and not entry["ready"]:
-                    begun.append(pod["metadata"]["name"])
-        return any(name != old.removeprefix("pod/") for name in begun)
+                if f"pod/{name}" != old and "running" in entry["state"] and not entry["ready"]:
+                    begun.append(name)
+        return bool(begun)
 
     wait_for(has_begun, "a server that has just begun", 60)
     kube.run("delete", "pod", begun[-1], "--wait=false")
