@@ -134,13 +134,3 @@ def _fold(query: str) -> str:
     text = unicodedata.normalize("NFKC", query).replace("\u2019", "'").casefold()
     # Letters that are not seen must not hide one that is.
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
-
-
-def split_thinking(text: str, *, opened: bool) -> tuple[str, str]:
-    """Return (thinking, answer) of a text; `opened`: the prompt ended inside the thinking part."""
-    before, closed, after = text.partition("</think>")
-    if closed:
-        return before.removeprefix("<think>").strip(), after.strip()
-    if opened or text.lstrip().startswith("<think>"):
-        return text.replace("<think>", "").strip(), ""
-    return "", text.strip()

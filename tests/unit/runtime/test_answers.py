@@ -40,20 +40,5 @@ def test_red_flags_are_seen_in_the_spellings_people_use(query: str) -> None:
     assert answers.urgency_of(query) == "emergency"
 
 
-@pytest.mark.parametrize(
-    ("text", "opened", "parts"),
-    [
-        pytest.param("why</think>\n\nRest.", True, ("why", "Rest."), id="the prompt opened it"),
-        pytest.param("<think>why</think>Rest.", False, ("why", "Rest."), id="the model opened it"),
-        pytest.param("still thinking", True, ("still thinking", ""), id="cut while thinking"),
-        pytest.param("<think>still", False, ("still", ""), id="opened by the model and cut"),
-        pytest.param(" Rest. ", False, ("", "Rest."), id="no thinking at all"),
-        pytest.param("a</think>b</think>c", True, ("a", "b</think>c"), id="closed twice"),
-    ],
-)
-def test_thinking_and_answer_come_apart(text: str, opened: bool, parts: tuple[str, str]) -> None:
-    assert answers.split_thinking(text, opened=opened) == parts
-
-
 def test_the_note_says_that_this_is_no_medical_device() -> None:
     assert "not a medical device" in answers.SAFETY_NOTE
