@@ -248,10 +248,17 @@ def count_running(runtime: Runtime) -> float:
     return float(line.split()[1])
 
 
-def test_every_probe_is_answered_while_the_engine_works(service: Service) -> None:
-    if service.runtime is None or not service.thinks:
-        pytest.skip("it cannot be seen at work, or its answer is there at once")
-    runtime = service.runtime
+@pytest.fixture
+def runtime(service: Service) -> Runtime:
+    """The process behind the service, where its engine can be seen at work."""
+    if service.runtime is None:
+        pytest.skip("the management port of a service is not at hand")
+    if not service.thinks:
+        pytest.skip("the mock's answer is there at once: it cannot be seen at work")
+    return service.runtime
+
+
+def test_every_probe_is_answered_while_the_engine_works(service: Service, runtime: Runtime) -> None:
     urls = [f"{runtime.public}/ready", f"{runtime.management}/livez"]
     urls += [f"{runtime.management}/readyz"]
     seen: list[list[int]] = []
