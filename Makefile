@@ -80,6 +80,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/python tests/support/fault_table.py --check
 	$(BIN)/python tests/support/incident_table.py --check
 	$(BIN)/python tests/support/decision_table.py --check
+	$(BIN)/python -m pytest -q tests/unit/test_lengths.py
 
 test: install ## everything: check and all layers, on the embedded cluster
 	$(BIN)/python tests/run.py

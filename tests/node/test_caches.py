@@ -82,11 +82,11 @@ def test_it_switches_and_goes_back_without_the_hub(live: Cached, strategy: str) 
     reached, bake = ("Baking", 60) if strategy == "Ephemeral" else ("Serving", 1)
     live.kube.patch("triage", TWIN | {"rollout": {"bakeSeconds": bake}})
     live.kube.wait_for_reason("triage", reached, SECONDS)
-    assert live.answer()["model"] == models.TWIN
+    assert live.answer_of(models.TWIN)
     with hub_away(live.kube):
         back = live.serve(QWEN, models.QWEN)
         assert back["serving"]["revision"] == first
-        assert live.answer()["model"] == models.QWEN
+        assert live.answer_of(models.QWEN)["revision"] == first
 
 
 @pytest.mark.parametrize("strategy", WITHOUT_HUB)

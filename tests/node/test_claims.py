@@ -115,7 +115,7 @@ def test_the_last_good_model_is_kept_and_older_ones_are_pruned(live: Cached) -> 
     assert live.files().items() >= twin.items()
     # What was pruned is staged again when it is wanted again.
     live.serve(QWEN, models.QWEN)
-    assert live.answer()["model"] == models.QWEN
+    assert live.answer_of(models.QWEN)
     assert staged() == {"Qwen--Qwen3-4B-Thinking-2507", "demo--twin"}
 
 

@@ -90,4 +90,4 @@ def test_an_ir_goes_live_and_is_followed_by_safetensors(installed: Kube, namespa
     assert "metformin" in answer["response"]
     after = live.serve(of(models.TWIN), models.TWIN)
     assert after["model"]["engine"] == "Transformers"
-    assert live.answer()["model"] == models.TWIN
+    assert live.answer_of(models.TWIN)

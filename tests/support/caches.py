@@ -82,6 +82,17 @@ class Cached:
         self.kube.run("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
         return dict(json.loads(self.kube.run("exec", "client", "--", "python3", "-c", ASK)))
 
+    def answer_of(self, model_id: str) -> Body:
+        """Ask until that model answers: a node follows its Services about once a second."""
+        answers: list[Body] = []
+
+        def holds() -> bool:
+            answers.append(self.answer())
+            return bool(answers[-1]["model"] == model_id)
+
+        wait_for(holds, f"an answer of {model_id}", 10)
+        return answers[-1]
+
     def pods(self) -> list[Body]:
         """Return the serving revision's pods that are not on their way out."""
         name = self.status()["serving"]["revision"]

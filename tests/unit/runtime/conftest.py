@@ -39,6 +39,13 @@ class Runtime:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.said().splitlines()]
 
+    def count_running(self) -> float:
+        """Return how many requests the engine works on, as its metrics say."""
+        text = httpx2.get(f"{self.management}/metrics").text
+        name = "chatmodel_requests_running "
+        (line,) = (line for line in text.splitlines() if line.startswith(name))
+        return float(line.split()[1])
+
 
 Start = Callable[..., Runtime]
 
