@@ -102,7 +102,7 @@ def begin_a_swap(scene: Scene) -> Record | None:
 
 
 def record_that_room_was_made(scene: Scene) -> Record | None:
-    """Record when the last serving pod had stopped: the outage is counted from the swap's start."""
+    """Record when the last serving pod had stopped: it answered until then; the outage begins."""
     wanted = scene.cast.wanted
     if wanted is None or not capacity.is_room_made(scene):
         return None
@@ -123,7 +123,7 @@ def state_that_traffic_moves(scene: Scene) -> Record | None:
     body: dict[str, Any] = {"servingAt": scene.stamp}
     body["replaced"] = serving.name if serving is not None else None
     if chosen is scene.cast.wanted and chosen.status.room_made_at is not None:
-        body["outageSeconds"] = _seconds_since(scene, chosen.status.swap_started_at)
+        body["outageSeconds"] = _seconds_since(scene, chosen.status.room_made_at)
     return Record(chosen, body)
 
 

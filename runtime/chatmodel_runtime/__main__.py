@@ -202,7 +202,7 @@ async def _serve(
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
     servers.add(server.EndConnections(public, age, servers.draining), public_host, ports[0])
     main_loop = management.MainLoop()
-    probes = management.build_serve_app(scheduler, verifier, main_loop, servers.draining)
+    probes = management.build_serve_app(scheduler, verifier, main_loop)
     servers.add(probes, host, ports[1], beside=True)
 
     async def load() -> None:

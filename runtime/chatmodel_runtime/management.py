@@ -96,9 +96,12 @@ def build_serve_app(
     scheduler: scheduling.Scheduler,
     verifier: Verifier,
     main_loop: MainLoop,
-    is_draining: Callable[[], bool],
 ) -> fastapi.FastAPI:
-    """Return the management application of `serve`; it may run in another loop than the rest."""
+    """Return the management application of `serve`; it may run in another loop than the rest.
+
+    A server that drains stays ready: Kubernetes sends new requests to an ending pod only where
+    there is no other, as in a swap on a full node; there they had better be answered (KEP-1669).
+    """
     app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/livez")
@@ -108,9 +111,7 @@ def build_serve_app(
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        state: str = "draining" if is_draining() else scheduler.state
-        if main_loop.is_silent():
-            state = "hanging"
+        state = "hanging" if main_loop.is_silent() else scheduler.state
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics")

@@ -202,7 +202,7 @@ class ChatModelRevisionStatus(Body):
         default=None, description="Seconds from the start of the attempt to the traffic."
     )
     outage_seconds: int | None = pydantic.Field(
-        default=None, description="Seconds from the start of a swap to the traffic."
+        default=None, description="Seconds from the end of the last serving pod to the traffic."
     )
     verification: Verification | None = pydantic.Field(
         default=None, description="The operator's own requests to it."

@@ -234,16 +234,17 @@ def leave_and_wait(story: Story) -> None:
     raise AssertionError("never more at once than there is room for")
 
 
-def end(story: Story, process: "subprocess.Popen[bytes]") -> None:
+def end(story: Story, server: Server) -> None:
     """Send SIGTERM while clients wait, and ask on while the server drains."""
     with story.crowd(6) as asked:
-        process.send_signal(signal.SIGTERM)
-        while httpx2.get(f"{story.management}/readyz").status_code == 200:
+        server.process.send_signal(signal.SIGTERM)
+        while "draining" not in server.stdout.read_text():
+            assert server.process.poll() is None
             time.sleep(0.01)
         story.send(head("GET", f"/{MRN}", X_API_Key=KEY), times=5)
     # 503: on a busy machine the lookup's one second may be over first.
     assert {done.result().status for done in asked} <= {200, 429, 503}
-    assert process.wait(30) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_no_outcome_leaves_a_trace(tmp_path: pathlib.Path, pod_config: dict[str, Any]) -> None:
@@ -265,7 +266,7 @@ def test_no_outcome_leaves_a_trace(tmp_path: pathlib.Path, pod_config: dict[str,
             story.look_at_management()
             fail_lookups(story)
             leave_and_wait(story)
-            end(story, server.process)
+            end(story, server)
     evidence = story.evidence
     assert len(evidence.statuses) >= 200
     assert set(evidence.statuses) == EVERY_STATUS

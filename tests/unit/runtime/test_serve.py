@@ -219,13 +219,14 @@ def test_after_sigterm_answers_go_on_for_the_drain_window(
     runtime = start(CHATMODEL_CONFIG=json.dumps(pod_config | {"limits": {"drainSeconds": 1}}))
     begun = time.monotonic()
     runtime.process.send_signal(signal.SIGTERM)
-    while httpx2.get(f"{runtime.management}/readyz").status_code == 200:
+    while "draining" not in runtime.said():
         assert time.monotonic() - begun < 1
     with contextlib.closing(connect(runtime.public)) as connection:
         assert get(connection).headers["connection"] == "close"
     answer = httpx2.post(f"{runtime.public}/triage", json=BODY, headers=KEY)
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-    assert httpx2.get(f"{runtime.management}/livez").status_code == 200
+    for path in ("/livez", "/readyz"):
+        assert httpx2.get(runtime.management + path).status_code == 200
     assert runtime.process.wait(10) == 0
     assert 0.9 < time.monotonic() - begun < 5
 
