@@ -85,7 +85,8 @@ class Kube:
             try:
                 wait_for(holds, f"{name} to be {reason}", seconds)
             except AssertionError as error:
-                raise AssertionError(f"{error}; it was {seen}") from None
+                said = _ready_of(ask()).get("message", "")
+                raise AssertionError(f"{error}; it was {seen}: {said}") from None
             return _ready_of(ask())
 
     @contextlib.contextmanager
