@@ -242,7 +242,7 @@ def end(story: Story, server: Server) -> None:
             assert server.process.poll() is None
             time.sleep(0.01)
         story.send(head("GET", f"/{MRN}", X_API_Key=KEY), times=5)
-    # 503: on a busy machine the lookup's one second may be over first.
+    # 503: on a busy machine the lookup's four seconds may be over first.
     assert {done.result().status for done in asked} <= {200, 429, 503}
     assert server.process.wait(30) == 0
 
@@ -251,7 +251,7 @@ def test_no_outcome_leaves_a_trace(tmp_path: pathlib.Path, pod_config: dict[str,
     (tmp_path / "keys/api-key").write_text(KEY)
     ports = {"CHAT_API_PORT": str(free_port()), "MANAGEMENT_PORT": str(free_port())}
     url, management = (f"http://127.0.0.1:{port}" for port in ports.values())
-    limits = {"drainSeconds": 1, "bodySeconds": 0.3, "requestDeadlineSeconds": 1}
+    limits = {"drainSeconds": 1, "bodySeconds": 0.3, "requestDeadlineSeconds": 4}
     limits |= {"maxConcurrentRequests": 1, "maxQueuedRequests": 0}
     with patient_api.running(CONDITION) as api:
         context = {"source": "Http", "url": api.url}
