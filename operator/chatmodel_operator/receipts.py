@@ -102,7 +102,7 @@ def begin_a_swap(scene: Scene) -> Record | None:
 
 
 def record_that_room_was_made(scene: Scene) -> Record | None:
-    """Record when the last serving pod had stopped: it answered until then; the outage begins."""
+    """Record when the last serving pod had stopped, which begins the outage that is told."""
     wanted = scene.cast.wanted
     if wanted is None or not capacity.is_room_made(scene):
         return None

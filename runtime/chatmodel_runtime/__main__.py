@@ -200,9 +200,9 @@ async def _serve(
     age = limits.max_connection_age_seconds
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
-    servers.add(server.EndConnections(public, age, servers.draining), public_host, ports[0])
+    servers.add(server.EndConnections(public, age, servers.is_draining), public_host, ports[0])
     main_loop = management.MainLoop()
-    probes = management.build_serve_app(scheduler, verifier, main_loop)
+    probes = management.build_serve_app(scheduler, verifier, main_loop, servers.is_leaving)
     servers.add(probes, host, ports[1], beside=True)
 
     async def load() -> None:

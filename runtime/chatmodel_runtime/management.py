@@ -96,12 +96,9 @@ def build_serve_app(
     scheduler: scheduling.Scheduler,
     verifier: Verifier,
     main_loop: MainLoop,
+    is_leaving: Callable[[], bool],
 ) -> fastapi.FastAPI:
-    """Return the management application of `serve`; it may run in another loop than the rest.
-
-    A server that drains stays ready: Kubernetes sends new requests to an ending pod only where
-    there is no other, as in a swap on a full node; there they had better be answered (KEP-1669).
-    """
+    """Return the management application of `serve`; it may run in another loop than the rest."""
     app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
 
     @app.get("/livez")
@@ -111,7 +108,9 @@ def build_serve_app(
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        state = "hanging" if main_loop.is_silent() else scheduler.state
+        state: str = "leaving" if is_leaving() else scheduler.state
+        if main_loop.is_silent():
+            state = "hanging"
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics")

@@ -25,6 +25,7 @@ from chatmodel_runtime.errors import ConfigError
 logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 SPREAD = 0.2
+LEAVING_SECONDS = 5.0  # three failed probes, one a second, and the time until all nodes know
 FORGET_SECONDS = 2 * KEEP_ALIVE_SECONDS
 
 
@@ -115,11 +116,20 @@ class Servers:
         self._here: list[tuple[uvicorn.Server, socket.socket]] = []
         self._beside: list[tuple[uvicorn.Server, socket.socket]] = []
         self._stop = asyncio.Event()
-        self.is_draining = False
+        self._ends_at: float | None = None
 
-    def draining(self) -> bool:
+    def is_draining(self) -> bool:
         """Say whether SIGTERM has come."""
-        return self.is_draining
+        return self._ends_at is not None
+
+    def is_leaving(self) -> bool:
+        """Say whether no new request should come any more: the drain window is almost over.
+
+        Before that Kubernetes sends requests to an ending pod only where there is no other, as in a
+        swap on a full node (KEP-1669). It must have stopped when the pod's address goes: a
+        connection to an address that is gone is not refused, it hangs.
+        """
+        return self._ends_at is not None and time.monotonic() > self._ends_at - LEAVING_SECONDS
 
     def add(self, app: ASGIApp, host: str, port: int, *, beside: bool = False) -> None:
         """Add an application, for this event loop or for one beside it in a thread.
@@ -162,6 +172,6 @@ class Servers:
 
     async def _drain(self) -> None:
         """Answer on for the drain window: clients may not have heard yet that we go."""
-        self.is_draining = True
+        self._ends_at = time.monotonic() + self._drain_seconds
         logger.info("draining", extra={"seconds": self._drain_seconds})
         await asyncio.sleep(self._drain_seconds)

@@ -234,7 +234,7 @@ async def serving(spec: Body, address: str) -> AsyncIterator[observed.Pod]:
         await verifier.ask()
 
     await scheduler.start(warm_up)
-    app = management.build_serve_app(scheduler, verifier, management.MainLoop())
+    app = management.build_serve_app(scheduler, verifier, management.MainLoop(), lambda: False)
     pod = reading.read_pod(raw_pod(prepared(spec), ready=True))
     async with listening(app, address):
         yield dataclasses.replace(pod, ip=address)

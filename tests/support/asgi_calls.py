@@ -102,7 +102,7 @@ async def serving(
     try:
         yield Inside(
             app.build_app(found, scheduler, story, keys.ApiKeys(found.auth), telemetry),
-            management.build_serve_app(scheduler, verifier, management.MainLoop()),
+            management.build_serve_app(scheduler, verifier, management.MainLoop(), lambda: False),
             scheduler,
         )
     finally:

@@ -42,6 +42,7 @@ async def managed(inside: Inside, silent_seconds: float = HANG_SECONDS) -> Async
         inside.scheduler,
         management.Verifier(config, inside.scheduler),
         management.MainLoop(silent_seconds),
+        lambda: False,
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

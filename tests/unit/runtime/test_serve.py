@@ -1,14 +1,7 @@
 """The mock served as a real process: what clients, probes and the operator see."""
 
-import contextlib
-import http.client
-import http.server
 import json
 import pathlib
-import signal
-import threading
-import time
-import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -187,97 +180,6 @@ def test_verification_says_who_answered(runtime: Runtime) -> None:
         "engine": "Mock",
         "cases": 1,
     }
-
-
-def connect(url: str) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=10)
-
-
-def get(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
-    connection.request("GET", "/health")
-    response = connection.getresponse()
-    response.read()
-    return response
-
-
-def test_a_connection_ends_with_an_answer_once_it_is_old(
-    start: Start, pod_config: dict[str, Any]
-) -> None:
-    limits = {"maxConnectionAgeSeconds": 0.5}
-    runtime = start(CHATMODEL_CONFIG=json.dumps(pod_config | {"limits": limits}))
-    begun = time.monotonic()
-    with contextlib.closing(connect(runtime.public)) as connection:
-        assert get(connection).headers["connection"] is None
-        while get(connection).headers["connection"] != "close":
-            assert time.monotonic() - begun < 5
-        assert 0.3 < time.monotonic() - begun < 1.5
-
-
-def test_after_sigterm_answers_go_on_for_the_drain_window(
-    start: Start, pod_config: dict[str, Any]
-) -> None:
-    runtime = start(CHATMODEL_CONFIG=json.dumps(pod_config | {"limits": {"drainSeconds": 1}}))
-    begun = time.monotonic()
-    runtime.process.send_signal(signal.SIGTERM)
-    while "draining" not in runtime.said():
-        assert time.monotonic() - begun < 1
-    with contextlib.closing(connect(runtime.public)) as connection:
-        assert get(connection).headers["connection"] == "close"
-    answer = httpx2.post(f"{runtime.public}/triage", json=BODY, headers=KEY)
-    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-    for path in ("/livez", "/readyz"):
-        assert httpx2.get(runtime.management + path).status_code == 200
-    assert runtime.process.wait(10) == 0
-    assert 0.9 < time.monotonic() - begun < 5
-
-
-def test_what_runs_at_sigterm_is_finished(start: Start, pod_config: dict[str, Any]) -> None:
-    with slow_patient_api(1.0) as url:
-        context = {"patientContext": {"source": "Http", "url": url}}
-        runtime = start(CHATMODEL_CONFIG=json.dumps(pod_config | context))
-        statuses: list[int] = []
-
-        def ask() -> None:
-            answer = httpx2.post(f"{runtime.public}/triage", json=BODY, headers=KEY, timeout=10)
-            statuses.append(answer.status_code)
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        assert SlowPatients.asked.wait(10)
-        runtime.process.send_signal(signal.SIGTERM)
-        thread.join(10)
-        assert runtime.process.wait(10) == 0
-    assert statuses == [200]
-
-
-class SlowPatients(http.server.BaseHTTPRequestHandler):
-    """A patient API that takes its time."""
-
-    asked = threading.Event()
-    seconds = 0.0
-
-    def log_message(self, *args: Any) -> None:
-        """Stay silent."""
-
-    def do_GET(self) -> None:
-        self.asked.set()
-        time.sleep(self.seconds)
-        body = b'{"patient": {}}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@contextlib.contextmanager
-def slow_patient_api(seconds: float) -> Iterator[str]:
-    SlowPatients.seconds = seconds
-    SlowPatients.asked.clear()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowPatients)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def libraries(runtime: Runtime) -> str:
