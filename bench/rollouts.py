@@ -165,6 +165,14 @@ async def measure_swaps(client: api.Api, count: int) -> list[str]:
     }
     classes = f"{api.OURS}/instanceclasses"
     await client.text("POST", classes, size)
+    try:
+        return await _swap(client, count)
+    finally:
+        await client.text("DELETE", f"{classes}/{CLASS}")
+
+
+async def _swap(client: api.Api, count: int) -> list[str]:
+    """Return what the swaps took, a bad one at last."""
     rollout = {"bakeSeconds": 2, "capacityWaitSeconds": 2}
     spec = {"instanceClassName": CLASS, "cache": {"strategy": "Persistent"}, "rollout": rollout}
     gaps, outages, loads = [], [], []
@@ -184,7 +192,6 @@ async def measure_swaps(client: api.Api, count: int) -> list[str]:
         if body["status"]["serving"]["revision"] != good:
             raise stages.Failed("the good revision did not come back")
         restored = clients.summary["longestGapSeconds"]
-    await client.text("DELETE", f"{classes}/{CLASS}")
     over = statistics.median(gap - load for gap, load in zip(gaps, loads, strict=True))
     return [
         f"{count} swaps on a full node: without an answer for {describe(gaps)}; the operator says"
