@@ -60,14 +60,18 @@ def models_claim(chatmodel: str) -> str:
     return f"{chatmodel}-models"
 
 
-def model_folder(model_id: str, commit: str) -> str:
-    """Return the folder of a staged model below the models' root, `<org>--<name>/<commit>`."""
-    return f"{model_id.replace('/', '--')}/{commit}"
+def model_folder(model_id: str, commit: str, quantization: str) -> str:
+    """Return the folder of a staged model below the models' root, `<org>--<name>/<commit>`.
+
+    Of one commit each quantization lies for itself, as `<commit>-Int4`.
+    """
+    name = commit if quantization == "None" else f"{commit}-{quantization}"
+    return f"{model_id.replace('/', '--')}/{name}"
 
 
-def model_dir(model_id: str, commit: str) -> str:
-    """Return the folder of a staged model, `<root>/<org>--<name>/<commit>`."""
-    return f"{MODELS_ROOT}/{model_folder(model_id, commit)}"
+def model_dir(model_id: str, commit: str, quantization: str) -> str:
+    """Return the folder of a staged model in pods."""
+    return f"{MODELS_ROOT}/{model_folder(model_id, commit, quantization)}"
 
 
 def child_labels(

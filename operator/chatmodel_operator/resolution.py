@@ -121,10 +121,12 @@ def find_problem(
 
 def find_embedded(source: Source, settings: Settings) -> Embedded | Problem:
     """Return the administrator's image for an Embedded source, or why there is none."""
-    same = [e for e in settings.embedded if e.model_id == source.model_id]
+    wanted = (source.model_id, source.quantization)
+    same = [e for e in settings.embedded if (e.model_id, e.quantization) == wanted]
     for entry in same:
         if source.model_revision in (None, "main", entry.commit):
             return entry
     known = ", ".join(e.commit for e in same) or "none"
-    text = f"no image with {source.model_id} at {source.model_revision} inside; commits: {known}"
+    what = source.model_id if source.quantization == "None" else " in ".join(map(str, wanted))
+    text = f"no image with {what} at {source.model_revision} inside; commits: {known}"
     return Problem(Reason.EmbeddedImageMissing, text)

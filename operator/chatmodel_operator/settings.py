@@ -13,6 +13,7 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from chatmodel_operator import names
+from chatmodel_operator.api.chatmodel import Quantization
 
 ENV_FILE = "CHATMODEL_OPERATOR_SETTINGS"
 
@@ -45,6 +46,7 @@ class Embedded(_Part):
 
     model_id: str = pydantic.Field(alias="modelID")
     commit: str = pydantic.Field(pattern=r"^[0-9a-f]{40}$")
+    quantization: Quantization = "None"  # what QUANTIZATION was when the image was built
     weight_bytes: int = pydantic.Field(ge=0)
     formats: tuple[str, ...] = ("safetensors",)
     image: str

@@ -64,7 +64,7 @@ def to_stage(scene: Scene) -> Revision | None:
 def folders(cast: Standing) -> list[str]:
     """Return the folders of staged models that must not be pruned."""
     return sorted(
-        names.model_folder(str(r.spec.source.model_id), r.spec.commit)
+        names.model_folder(str(r.spec.source.model_id), r.spec.commit, r.spec.source.quantization)
         for r in needed_revisions(cast)
         if r.spec.commit is not None
     )

@@ -6,6 +6,7 @@ environment variables of `.env.example`. Ends with 0, 64, 65, 70 or 75 (docs/des
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import uvloop
@@ -97,7 +98,9 @@ def inspect(env: Mapping[str, str]) -> dict[str, Any]:
     config = settings.read_config("inspect", env.get(settings.ENV_CONFIG, ""))
     assert isinstance(config, settings.InspectConfig)
     client = hub.HubClient(config.hub)
-    found = model_manager.inspect(client, config.model_id, config.model_revision)
+    found = model_manager.inspect(
+        client, config.model_id, config.model_revision, config.quantization
+    )
     logger.info("inspected", extra={"bytes": found["totalBytes"]})
     return found
 
@@ -110,10 +113,21 @@ def stage(env: Mapping[str, str]) -> dict[str, Any]:
     server.serve_in_thread(management.build_progress_app(progress.read), MANAGEMENT_PORT)
     started = time.monotonic()
     if config.keep is not None:  # before the room is looked at
-        own = model_manager.model_folder(pathlib.Path(), config.model_id, config.commit)
+        own = model_manager.model_folder(
+            pathlib.Path(), config.model_id, config.commit, config.quantization
+        )
         removed = pruning.prune(config.models_root, {str(own), *config.keep})
         logger.info("pruned", extra={"models": removed})
-    _stage(hub.HubClient(config.hub), config.model_id, config.commit, config.models_root, progress)
+    with _reporting(progress):
+        model_manager.stage(
+            hub.HubClient(config.hub),
+            config.model_id,
+            config.commit,
+            config.models_root,
+            progress,
+            quantization=config.quantization,
+            files=config.files,
+        )
     return {
         "commit": config.commit,
         "totalBytes": progress.total_bytes,
@@ -121,21 +135,16 @@ def stage(env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _stage(
-    client: hub.HubClient,
-    model_id: str,
-    commit: str,
-    root: pathlib.Path,
-    progress: Progress,
-) -> pathlib.Path:
+@contextlib.contextmanager
+def _reporting(progress: Progress) -> Iterator[None]:
+    """Log how far a staging is, now and then, and that it is done."""
     reporter = Reporter(progress, lambda seen: logger.info("staging", extra=seen))
     reporter.start()
     try:
-        folder = model_manager.stage(client, model_id, commit, root, progress)
+        yield
     finally:
         reporter.finished.set()
     logger.info("staged", extra={"bytes": progress.total_bytes})
-    return folder
 
 
 def download(env: Mapping[str, str]) -> None:
@@ -144,10 +153,14 @@ def download(env: Mapping[str, str]) -> None:
     token = env.get("HF_TOKEN") or env.get("HUGGINGFACE_TOKEN")
     where = settings.Hub(endpoint=env.get("HF_ENDPOINT") or None)
     client = hub.HubClient(where, token)
-    found = model_manager.inspect(client, model_id, env.get("MODEL_REVISION") or "main")
+    word, root = settings.quantization(env), settings.cache_dir(env)
+    found = model_manager.inspect(client, model_id, env.get("MODEL_REVISION") or "main", word)
     print(f"{model_id} at {found['commit']}: {found['totalBytes']} bytes", file=sys.stderr)
     progress = Progress(found["commit"])
-    folder = _stage(client, model_id, found["commit"], settings.cache_dir(env), progress)
+    with _reporting(progress):
+        folder = model_manager.stage(
+            client, model_id, found["commit"], root, progress, quantization=word
+        )
     print(f"complete in {folder}", file=sys.stderr)
 
 

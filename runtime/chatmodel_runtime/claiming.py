@@ -24,7 +24,7 @@ def claim(final: pathlib.Path, weights: Collection[str]) -> pathlib.Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     mine = final.with_name(f".{final.name}.{secrets.token_hex(4)}.staging")
     is_claimed = False
-    for folder in (final, *sorted(final.parent.glob(f".{final.name}*.staging"))):
+    for folder in (final, *sorted(final.parent.glob(f".{final.name}.*staging"))):
         is_ready = folder == final and (final / pruning.COMPLETE).exists()
         if not folder.is_dir() or folder.is_symlink() or is_ready:
             continue

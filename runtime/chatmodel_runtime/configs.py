@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatmodel_runtime import screening
+from chatmodel_runtime import formats, screening
 from chatmodel_runtime.errors import BadModel
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -43,7 +43,7 @@ def read(name: str, data: bytes, taken: Sequence[str]) -> Any:
     if not name.endswith(".json"):
         return text
     body = _parse(name, text)
-    if name == screening.INDEX:
+    if name == formats.INDEX:
         screening.screen_index(body, taken)
     elif name in VOCABULARIES:
         if not all(type(number) is int for number in body.values()):

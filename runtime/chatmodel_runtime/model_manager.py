@@ -1,8 +1,9 @@
 """Models on disk: inspected before they are fetched, complete or absent, checked before each load.
 
-Layout: `<root>/<org>--<name>/<commit>/` with `manifest.json` (file → size, sha256) and `COMPLETE`,
-written last. Whatever is interrupted leaves a hidden folder beside it, which the next try goes on
-with; nobody ever loads from there. Called by `__main__`.
+Layout: `<root>/<org>--<name>/<commit>/`, or `<commit>-Int4/` where that was asked for, with
+`manifest.json` (file → size, sha256) and `COMPLETE`, written last. Whatever is interrupted leaves a
+hidden folder beside it, which the next try goes on with; nobody ever loads from there. Called by
+`__main__`.
 """
 
 import errno
@@ -18,11 +19,13 @@ from typing import Any
 from chatmodel_runtime import (
     claiming,
     configs,
+    formats,
     gguf_header,
     hub,
     pruning,
     receiving,
     screening,
+    settings,
     transfer,
 )
 from chatmodel_runtime.errors import BadModel, TryAgain
@@ -36,45 +39,53 @@ SPARE_BYTES = 16 * 1024 * 1024
 HEAD_BYTES = 8 * 1024 * 1024
 
 
-def inspect(client: hub.HubClient, model_id: str, revision: str) -> dict[str, Any]:
-    """Return what a model is, without its weights: `{commit, totalBytes, weightBytes, ...}`.
+def inspect(
+    client: hub.HubClient, model_id: str, revision: str, quantization: str = formats.NONE
+) -> dict[str, Any]:
+    """Return what a model is, without its weights: `{commit, files, totalBytes, ...}`.
 
     Raises `BadModel` or `TryAgain`.
     """
     listing = client.list_files(model_id, revision)
-    kind, chosen = _choose(listing)
+    choice = _choose(listing, model_id, quantization)
+    chosen = _weigh(listing, choice.names)
     sizes = {file.name: file.size for file in chosen}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         texts = _read_configs(client, model_id, listing.commit, chosen, folder)
         shape, template = texts.get("config.json", {}), configs.chat_template(texts)
-        if kind == screening.GGUF:
+        if choice.format == formats.GGUF:
             header = _read_gguf(client, model_id, listing.commit, chosen[-1], folder)
             shape, template = header.shape(), template or header.chat_template()
     if not template:
         raise BadModel("ChatTemplateMissing", f"{model_id} has no chat template")
     return {
         "commit": listing.commit,
+        "files": choice.report,
         "totalBytes": sum(sizes.values()),
-        "weightBytes": sum(sizes[name] for name in sizes if not screening.is_config(name)),
+        "weightBytes": sum(sizes[name] for name in sizes if not formats.is_config(name)),
         "kvBytesPerToken": configs.kv_bytes_per_token(shape),
-        "formats": [kind],
+        "formats": [choice.format],
         "chatTemplate": True,
         "thinking": "<think>" in template,
     }
 
 
-def _choose(listing: hub.Listing) -> tuple[str, list[hub.RemoteFile]]:
-    """Return the format and the files that are taken of a listing. Raises `BadModel`."""
+def _choose(listing: hub.Listing, model_id: str, quantization: str) -> formats.Choice:
+    wish = formats.Wish(quantization, model_id.partition("/")[2])
+    return screening.choose([file.name for file in listing.files], wish)
+
+
+def _weigh(listing: hub.Listing, names: Sequence[str]) -> list[hub.RemoteFile]:
+    """Return the files of these names, unless a size is none that they can have."""
     files = {file.name: file for file in listing.files}
-    choice = screening.choose([file.name for file in listing.files])
-    chosen = [files[name] for name in choice.names]
+    chosen = [files[name] for name in names]
     for file in chosen:
         if file.size < 0:
             raise BadModel("UnsafeModelContent", f"{file.name} has {file.size} bytes")
-        if screening.is_config(file.name):
+        if formats.is_config(file.name):
             configs.check_size(file.name, file.size)
-    return choice.format, chosen
+    return chosen
 
 
 def _read_configs(
@@ -88,7 +99,7 @@ def _read_configs(
     read: dict[str, Any] = {}
     taken = [file.name for file in chosen]
     for file in chosen:
-        if screening.is_config(file.name):
+        if formats.is_config(file.name):
             data = client.fetch(model_id, commit, file, folder).read_bytes()
             read[file.name] = configs.read(file.name, data, taken)
     return read
@@ -112,9 +123,11 @@ def _read_gguf(
     raise BadModel("UnsafeModelContent", f"{file.name} ends inside its head")
 
 
-def model_folder(root: pathlib.Path, model_id: str, commit: str) -> pathlib.Path:
-    """Return where a commit of a model lies under a root."""
-    return root / model_id.replace("/", "--") / commit
+def model_folder(
+    root: pathlib.Path, model_id: str, commit: str, quantization: str = formats.NONE
+) -> pathlib.Path:
+    """Return where a commit of a model lies under a root: each quantization for itself."""
+    return root / model_id.replace("/", "--") / settings.folder_of(commit, quantization)
 
 
 def stage(
@@ -123,28 +136,36 @@ def stage(
     commit: str,
     root: pathlib.Path,
     progress: Progress,
+    *,
+    quantization: str = formats.NONE,
+    files: Sequence[str] | None = None,
 ) -> pathlib.Path:
     """Put a commit's files into place, complete and hashed, or not at all; return the folder.
 
-    Raises `BadModel` or `TryAgain`. What is there already and complete is left alone; of what was
-    changed since, only what is still right is kept. On a full volume nothing of this try is left.
+    `files` is what `inspect` reported; without it they are chosen now. Raises `BadModel` or
+    `TryAgain`. What is there already and complete is left alone; of what was changed since, only
+    what is still right is kept. On a full volume nothing of this try is left.
     """
-    final = model_folder(root, model_id, commit)
+    final = model_folder(root, model_id, commit, quantization)
     if _is_intact(final, progress):
         return final
     listing = client.list_files(model_id, commit)
     if listing.commit != commit:
         raise TryAgain("HubUnavailable", f"the hub answers with the commit {listing.commit}")
-    _, chosen = _choose(listing)
-    weights = [file.name for file in chosen if not screening.is_config(file.name)]
+    if files is None:
+        names = _choose(listing, model_id, quantization).names
+    else:
+        names = screening.take([file.name for file in listing.files], files)
+    chosen = _weigh(listing, names)
+    weights = [file.name for file in chosen if not formats.is_config(file.name)]
     work = claiming.claim(final, weights)
     total = sum(file.size for file in chosen)
     try:
         progress.begin(total, _bytes_in(work), work)
         _check_space(work, total)
-        files = receiving.receive(client, model_id, commit, chosen, work=work, progress=progress)
+        entries = receiving.receive(client, model_id, commit, chosen, work=work, progress=progress)
         progress.phase = "finishing"
-        _finish(work, final, {"modelID": model_id, "commit": commit, "files": files})
+        _finish(work, final, {"modelID": model_id, "commit": commit, "files": entries})
     except (OSError, TryAgain) as error:
         if _is_full(error):
             shutil.rmtree(work, ignore_errors=True)

@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterator
 
 COMPLETE = "COMPLETE"
 _MODEL = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*")
-_COMMIT = re.compile(r"([0-9a-f]{40})|\.([0-9a-f]{40})(?:\.[0-9a-f]{8})?\.staging")
+_NAME = r"([0-9a-f]{40}(?:-Int[48])?)"
+_COMMIT = re.compile(rf"{_NAME}|\.{_NAME}(?:\.[0-9a-f]{{8}})?\.staging")
 
 
 def prune(root: pathlib.Path, keep: Collection[str]) -> list[str]:
     """Remove models and abandoned tries under a root that are not in `keep`; return their names.
 
-    Names are `<org>--<name>/<commit>`; one that is kept also keeps its try under way.
+    Names are `<org>--<name>/<folder of a commit>`; one that is kept also keeps its try under way.
     """
     doomed = [(name, folder) for name, folder in _folders(root) if name not in keep]
     for _, folder in doomed:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from chatmodel_runtime import configs, hub, pruning, screening, transfer, weights
+from chatmodel_runtime import configs, formats, hub, pruning, transfer, weights
 from chatmodel_runtime.errors import BadModel
 from chatmodel_runtime.progress import Progress
 
@@ -40,13 +40,13 @@ def receive(
     for file in chosen:
         source = Source(client, model_id, commit, file)
         digest = _obtain(source, work)
-        if screening.is_config(file.name):
+        if formats.is_config(file.name):
             digest = _screen(work / file.name, taken) or digest
         size = (work / file.name).stat().st_size
         manifest[file.name] = {"size": size, "sha256": digest}
         progress.finish(file.size)
     for name in taken:  # an IR's head is held against its .bin
-        if not screening.is_config(name):
+        if not formats.is_config(name):
             weights.check(work / name, name)
     return manifest
 

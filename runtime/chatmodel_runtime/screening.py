@@ -1,49 +1,18 @@
-"""Which files of a model are taken, and which of their words are refused. Pure.
+"""Which names and words of a model are refused. Pure.
 
-Called by `model_manager` and `configs` before any loader runs. An allow-list by name: what is not
-on it is not fetched. `trust_remote_code=False` alone has been bypassed before (docs/staging.md), so
-that keys which ask for code are looked for here.
+Called by `model_manager` and `configs` before any loader runs. `trust_remote_code=False` alone has
+been bypassed before (docs/staging.md), so that keys which ask for code are looked for here.
 """
 
-import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chatmodel_runtime.errors import BadModel
+from chatmodel_runtime import formats
+from chatmodel_runtime.errors import BadModel, TryAgain
 
-SAFETENSORS, OPENVINO, GGUF = "safetensors", "openvino", "gguf"
-# Safetensors first: two engines load them, on any hardware. An IR before a GGUF file: it brings
-# its tokenizer, and loads in half the time.
-PREFERENCE = (SAFETENSORS, OPENVINO, GGUF)
-
-SINGLE = "model.safetensors"
-SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
-INDEX = "model.safetensors.index.json"
-IR = tuple(
-    f"openvino_{part}.{kind}"
-    for part in ("model", "tokenizer", "detokenizer")
-    for kind in ("xml", "bin")
-)
-GGUF_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]*\.gguf")
-# What stands beside a model: a part of one, a projector for pictures, a quantiser's statistics.
-NO_WHOLE_GGUF = re.compile(r"-\d{5}-of-\d{5}\.gguf$|^mmproj|imatrix|^ggml-vocab", re.IGNORECASE)
-# Of several files the first of these: small ones that lose little, then those that lose nothing.
-QUANTISATIONS = ("Q4_K_M", "Q4_0", "Q4_1", "Q8_0", "F16", "BF16")
-CONFIGS = frozenset(
-    {
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-    }
-)
-TEXTS = frozenset({"chat_template.jinja", "merges.txt"})
-MAX_FILES = 10_000
+NO_WISH = formats.Wish()
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 # Control characters, invisible ones that turn a name around, line breaks, halves of characters.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -59,28 +28,39 @@ _PATH_KEYS = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What is taken of a model: one format, and the names of its files, weights last."""
-
-    format: str
-    names: tuple[str, ...]
-
-
-def choose(names: Sequence[str]) -> Choice:
+def choose(names: Sequence[str], wish: formats.Wish = NO_WISH) -> formats.Choice:
     """Return what is taken of a model that lists these names.
 
-    Raises `BadModel`: UnsafeModelContent for a name that plays tricks, or when there are no
-    weights in a format that is taken; EngineUnsupported when they are not whole, or too many.
+    Raises `BadModel` for a name that plays tricks, and as `formats.choose` does.
     """
-    if len(names) > MAX_FILES:
+    _check_names(names)
+    choice = formats.choose(set(names), wish)
+    _check_twins(names, choice.names)
+    return choice
+
+
+def take(names: Sequence[str], report: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of an earlier choice, by its `report`, of a model that lists these names.
+
+    Raises `BadModel` (UnsafeModelContent), or `TryAgain` when the hub lists one no more.
+    """
+    _check_names(names)
+    taken = tuple(part for name in report for part in formats.parts_of(name))
+    for name in taken:
+        if not formats.is_taken(name):
+            raise BadModel("UnsafeModelContent", f"{name[:80]!a} is no file that is taken")
+    if missing := set(taken) - set(names):
+        raise TryAgain("HubUnavailable", f"the hub lists {min(missing)} no more")
+    _check_twins(names, taken)
+    return taken
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len(names) > formats.MAX_FILES:
         raise BadModel("UnsafeModelContent", f"the model lists {len(names)} files")
     for name in names:
         if fault := _trick(name):
             raise BadModel("UnsafeModelContent", f"the name {name[:80]!a} {fault}")
-    choice = _choose(set(names))
-    _check_twins(names, choice.names)
-    return choice
 
 
 def _trick(name: str) -> str | None:
@@ -109,69 +89,6 @@ def _check_twins(names: Sequence[str], taken: Sequence[str]) -> None:
         raise BadModel("UnsafeModelContent", text)
 
 
-def _choose(names: set[str]) -> Choice:
-    configs = sorted(names & (CONFIGS | TEXTS))
-    lacking = {}
-    for kind in PREFERENCE:
-        weights, fault = _FINDERS[kind](names)
-        if weights and kind != GGUF and "config.json" not in names:
-            weights, fault = [], "the model has no config.json"
-        if weights:
-            index = [INDEX] if kind == SAFETENSORS and weights != [SINGLE] else []
-            return Choice(kind, (*configs, *index, *weights))
-        if fault:
-            lacking[kind] = fault
-    if lacking:
-        raise BadModel("EngineUnsupported", "; ".join(lacking.values()))
-    text = "the model has no weights in a format that is taken: safetensors, openvino_*.xml, .gguf"
-    raise BadModel("UnsafeModelContent", text)
-
-
-def _find_safetensors(names: set[str]) -> tuple[list[str], str]:
-    if SINGLE in names:
-        return [SINGLE], ""
-    shards = sorted(name for name in names if SHARD.fullmatch(name))
-    if not shards:
-        return [], ""
-    count = int(shards[0].split("-")[-1].split(".")[0])
-    whole = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(min(count, MAX_FILES))]
-    if shards != whole:
-        return [], f"of {count} safetensors files {len(set(shards) & set(whole))} are there"
-    if INDEX not in names:
-        return [], f"the model has no {INDEX}"
-    return shards, ""
-
-
-def _find_ir(names: set[str]) -> tuple[list[str], str]:
-    missing = [name for name in IR if name not in names]
-    if not missing:
-        return sorted(IR), ""
-    some = any(name in names for name in IR[:2])
-    return [], f"of the OpenVINO files {', '.join(missing)} are missing" if some else ""
-
-
-def _find_gguf(names: set[str]) -> tuple[list[str], str]:
-    every = [name for name in names if GGUF_NAME.fullmatch(name)]
-    whole = [name for name in every if not NO_WHOLE_GGUF.search(name)]
-    if len(whole) == 1:
-        return whole, ""
-    for word in QUANTISATIONS:
-        named = re.compile(rf"(?:^|[-._]){word}\.gguf", re.IGNORECASE)
-        if len(found := [name for name in whole if named.search(name)]) == 1:
-            return found, ""
-    many = f"the model has {len(every)} .gguf files, and not one of them is to be taken:"
-    advice = f"publish one alone, or one named {', '.join(QUANTISATIONS)}"
-    return [], f"{many} {advice}" if every else ""
-
-
-_FINDERS = {SAFETENSORS: _find_safetensors, OPENVINO: _find_ir, GGUF: _find_gguf}
-
-
-def is_config(name: str) -> bool:
-    """Say whether a file is small and read by us before anything else reads it."""
-    return name in CONFIGS | TEXTS | {INDEX}
-
-
 def screen(name: str, body: Any) -> None:
     """Refuse a configuration that asks for code. Raises `BadModel` naming the key."""
     for key, value in _settings(body):
@@ -188,10 +105,12 @@ def screen_index(body: Any, taken: Sequence[str]) -> None:
     """Refuse an index that names other files than the weights at hand. Raises `BadModel`."""
     shards = body.get("weight_map") if isinstance(body, dict) else None
     if not isinstance(shards, dict) or not all(
-        isinstance(shard, str) and SHARD.fullmatch(shard) and shard in taken
+        isinstance(shard, str) and formats.SHARD.fullmatch(shard) and shard in taken
         for shard in shards.values()
     ):
-        raise BadModel("UnsafeModelContent", f"{INDEX} names files that are no weights here")
+        raise BadModel(
+            "UnsafeModelContent", f"{formats.INDEX} names files that are no weights here"
+        )
 
 
 def drop_paths(body: Any) -> Any:

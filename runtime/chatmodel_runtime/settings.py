@@ -6,7 +6,7 @@ Read once by `__main__`. What is unknown or contradictory is refused with one se
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic.alias_generators import to_camel
@@ -16,8 +16,10 @@ from chatmodel_runtime.errors import ConfigError
 ENV_CONFIG = "CHATMODEL_CONFIG"
 QWEN_MODEL_ID = "Qwen/Qwen3-4B-Thinking-2507"
 QWEN_ALIASES = ("qwen", "Qwen3-4B-Thinking-2507")
+COMMIT_LETTERS = 40
 COMMIT = r"^[0-9a-f]{40}$"
-FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}$"
+FOLDER = r"^[A-Za-z0-9][-A-Za-z0-9._]*--[A-Za-z0-9][-A-Za-z0-9._]*/[0-9a-f]{40}(-Int[48])?$"
+FILE = r"^[A-Za-z0-9][-A-Za-z0-9._+]{0,254}$"
 ORIGIN = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"  # of a web page; never "*"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MODEL_ID = r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$"
@@ -109,6 +111,9 @@ class ServeConfig(Part):
         return self
 
 
+Quantization = Literal["None", "Int8", "Int4"]
+
+
 class InspectConfig(Part):
     """Which model to find out about."""
 
@@ -117,6 +122,7 @@ class InspectConfig(Part):
     revision: str
     model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
     model_revision: str = "main"
+    quantization: Quantization = "None"
     hub: Hub = Hub()
 
 
@@ -128,8 +134,11 @@ class StageConfig(Part):
     revision: str
     model_id: str = pydantic.Field(alias="modelID", pattern=MODEL_ID)
     commit: str = pydantic.Field(pattern=COMMIT)
+    quantization: Quantization = "None"
+    # What the inspection chose; None: it is chosen now.
+    files: tuple[Annotated[str, pydantic.Field(pattern=FILE)], ...] | None = None
     models_root: pathlib.Path
-    # The models there that are still needed, `<org>--<name>/<commit>`; None: nothing is removed.
+    # The folders there that are still needed; None: nothing is removed.
     keep: tuple[Annotated[str, pydantic.Field(pattern=FOLDER)], ...] | None = None
     hub: Hub = Hub()
 
@@ -205,6 +214,16 @@ def standalone_model_id(env: Mapping[str, str]) -> str:
     return model_id
 
 
+def quantization(env: Mapping[str, str]) -> str:
+    """Return which weights a standalone `download` is about. Raises `ConfigError`."""
+    word = env.get("QUANTIZATION") or "None"
+    if word not in get_args(Quantization):
+        raise ConfigError(
+            f"QUANTIZATION={word} is unknown: use {', '.join(get_args(Quantization))}"
+        )
+    return word
+
+
 def port(env: Mapping[str, str], name: str, default: int) -> int:
     """Return a port of the environment. Raises `ConfigError`."""
     text = env.get(name) or str(default)
@@ -221,6 +240,11 @@ def log_level(env: Mapping[str, str]) -> str:
     return level
 
 
+def folder_of(commit: str, quantization: str) -> str:
+    """Return the name of a staged commit's folder: each quantization lies for itself."""
+    return commit if quantization == "None" else f"{commit}-{quantization}"
+
+
 def cache_dir(env: Mapping[str, str]) -> pathlib.Path:
     """Return where standalone models lie."""
     return pathlib.Path(env.get("MODEL_CACHE_DIR") or "./models")
@@ -229,8 +253,9 @@ def cache_dir(env: Mapping[str, str]) -> pathlib.Path:
 def _local_model(mode: str, env: Mapping[str, str]) -> dict[str, Any]:
     model_id = standalone_model_id(env)
     folder = cache_dir(env) / model_id.replace("/", "--")
-    complete = sorted(folder.glob("*/COMPLETE"), key=lambda path: path.stat().st_mtime)
+    name = folder_of("?" * COMMIT_LETTERS, quantization(env))
+    complete = sorted(folder.glob(f"{name}/COMPLETE"), key=lambda path: path.stat().st_mtime)
     if not complete:
         raise ConfigError(f"{model_id} is not in {folder}: run `make download-model` first")
     where = complete[-1].parent
-    return {"modelID": model_id, "commit": where.name, "modelDir": str(where)}
+    return {"modelID": model_id, "commit": where.name[:COMMIT_LETTERS], "modelDir": str(where)}

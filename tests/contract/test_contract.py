@@ -105,26 +105,35 @@ def test_the_configuration_of_inspect_is_understood_as_it_was_meant(spec: Body) 
     found, source = read(spec, "inspect"), prepared(spec).spec.source
     assert isinstance(found, settings.InspectConfig)
     assert (found.model_id, found.model_revision) == (source.model_id, source.model_revision)
+    assert found.quantization == source.quantization
     assert found.hub.endpoint == "http://hub.test"
     assert (found.hub.token_file is None) == ("tokenSecretRef" not in spec.get("model", {}))
 
 
 @pytest.mark.parametrize("spec", FETCHED)
 def test_the_configuration_of_stage_is_understood_as_it_was_meant(spec: Body) -> None:
-    found, source = read(spec, "stage"), prepared(spec).spec.source
+    found, meant = read(spec, "stage"), prepared(spec).spec
     assert isinstance(found, settings.StageConfig)
-    assert (found.model_id, found.commit) == (source.model_id, COMMIT)
+    assert (found.model_id, found.commit) == (meant.source.model_id, COMMIT)
+    assert found.quantization == meant.source.quantization
+    assert found.files is not None and list(found.files) == meant.files
     assert found.hub.endpoint == "http://hub.test"
     assert (found.hub.token_file is None) == ("tokenSecretRef" not in spec.get("model", {}))
 
 
+def folder_of(found: settings.StageConfig, root: pathlib.Path) -> pathlib.Path:
+    """Return where the runtime puts what it stages."""
+    return model_manager.model_folder(root, found.model_id, found.commit, found.quantization)
+
+
 def test_what_must_stay_on_a_claim_is_understood_and_only_there() -> None:
-    on_claim, in_pod = read(PERSISTENT, "stage"), read(QWEN, "stage")
-    assert isinstance(on_claim, settings.StageConfig)
+    in_pod = read(QWEN, "stage")
     assert isinstance(in_pod, settings.StageConfig)
-    folder = model_manager.model_folder(pathlib.Path(), on_claim.model_id, on_claim.commit)
-    assert on_claim.keep == (str(folder),)
     assert in_pod.keep is None
+    for spec in (PERSISTENT, GGUF | {"cache": PERSISTENT["cache"]}):
+        on_claim = read(spec, "stage")
+        assert isinstance(on_claim, settings.StageConfig)
+        assert on_claim.keep == (str(folder_of(on_claim, pathlib.Path())),)
 
 
 @pytest.mark.parametrize("generation", EXTREMES)
@@ -146,8 +155,7 @@ def test_stage_puts_the_model_where_serve_looks_for_it(spec: Body) -> None:
     looks, puts = read(spec, "serve"), read(spec, "stage")
     assert isinstance(looks, settings.ServeConfig)
     assert isinstance(puts, settings.StageConfig)
-    folder = model_manager.model_folder(puts.models_root, puts.model_id, puts.commit)
-    assert folder == looks.model_dir
+    assert folder_of(puts, puts.models_root) == looks.model_dir
 
 
 def test_the_hubs_token_is_read_where_it_is_mounted() -> None:

@@ -13,7 +13,7 @@ from pictures import CLASS, SETTINGS, chatmodel
 from chatmodel_operator import resolution, revision
 from chatmodel_operator.api.chatmodelrevision import Inspection
 from chatmodel_operator.settings import Settings
-from chatmodel_runtime import hub, model_manager, screening, settings
+from chatmodel_runtime import formats, hub, model_manager, settings
 from chatmodel_runtime.engines import choosing, openvino_files
 from chatmodel_runtime.progress import Progress
 
@@ -110,4 +110,4 @@ def test_the_shipped_settings_name_an_image_for_every_engine_that_was_run() -> N
 
 def test_every_format_of_an_inspection_has_an_engine() -> None:
     known = {kind for kinds in resolution.FORMATS.values() for kind in kinds}
-    assert known == set(screening.PREFERENCE) == set(FORMS)
+    assert known == set(formats.PREFERENCE) == set(FORMS)

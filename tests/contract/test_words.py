@@ -1,5 +1,7 @@
 """Words that operator and runtime must have in common: names, reasons, exit codes, last words."""
 
+from typing import get_args
+
 import pytest
 from signs import serve, sign_of
 
@@ -17,6 +19,7 @@ def test_both_sides_use_the_same_words() -> None:
     assert names.MANAGEMENT_PORT == runtime_main.MANAGEMENT_PORT
     assert chatmodel_api.QWEN_MODEL_ID == settings.QWEN_MODEL_ID
     assert revision.QWEN_ALIASES == settings.QWEN_ALIASES
+    assert get_args(chatmodel_api.Quantization) == get_args(settings.Quantization)
     assert set(settings.CONFIGS) <= set(runtime_main.COMMANDS)
     rendered = {names.CONTAINER_SERVE, names.CONTAINER_STAGE, names.CONTAINER_INSPECT}
     assert rendered == set(settings.CONFIGS)

@@ -19,6 +19,7 @@ NAME, NAMESPACE, UID = "triage", "clinic", "c0ffee00-0000-4000-8000-000000000001
 COMMIT = "c" * 40
 INSPECTION: Body = {
     "commit": COMMIT,
+    "files": ["config.json", "model.safetensors"],
     "totalBytes": 8_000_000_000,
     "weightBytes": 7_900_000_000,
     "kvBytesPerToken": 147_456,

@@ -24,7 +24,7 @@ GATED: Body = {
     "generation": {"maxNewTokens": 64, "maxThinkingTokens": 0, "temperature": 0, "topK": 20},
 }
 
-GGUF: Body = HUGGINGFACE | {"engine": "OpenVINO"}
+GGUF: Body = HUGGINGFACE | {"engine": "OpenVINO", "quantization": "Int4"}
 PERSISTENT: Body = QWEN | {"cache": {"strategy": "Persistent"}}
 EMBEDDED: Body = QWEN | {"cache": {"strategy": "Embedded"}}
 BUILT_IN = SETTINGS.model_copy(
@@ -44,7 +44,8 @@ BUILT_IN = SETTINGS.model_copy(
 def prepared(spec: Body, settings: Settings = BUILT_IN) -> Revision:
     """Return a revision with everything filled in that a pass fills in."""
     bare = make_revision(1, filled={"template": None}, **spec)
-    formats = {"formats": ["gguf"]} if bare.spec.source.engine == "OpenVINO" else {}
+    is_gguf = bare.spec.source.engine == "OpenVINO"
+    formats = {"formats": ["gguf"], "files": ["tiny-Q4_0.gguf"]} if is_gguf else {}
     known = Inspection.model_validate(INSPECTION | formats)
     found = None if bare.is_mock or bare.is_embedded else known
     filled = revision.build_preparation(chatmodel(**spec), bare, found, CLASS, settings)
@@ -87,7 +88,11 @@ def config(spec: Body, command: str, settings: Settings = BUILT_IN) -> dict[str,
     if not which.is_mock and not which.is_embedded:
         pods.append(inspect_job(spec, settings)["spec"]["template"]["spec"])
     if which.is_persistent:
-        keep = (names.model_folder(str(which.spec.source.model_id), str(which.spec.commit)),)
+        source = which.spec.source
+        folder = names.model_folder(
+            str(source.model_id), str(which.spec.commit), source.quantization
+        )
+        keep = (folder,)
         pods.append(stage_job(spec, keep, settings)["spec"]["template"]["spec"])
     found = dict(pair for pod in pods for pair in configs(pod))
     body = json.loads(found[command])

@@ -95,7 +95,7 @@ class Example:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with `!a 3` for aaa, and values of a length for models, URLs, maps and lists."""
+    """YAML with `!a 3` for aaa, and values of a length for models, URLs, maps, words and lists."""
 
 
 for _tag, _make in {
@@ -103,6 +103,7 @@ for _tag, _make in {
     "!model": lambda count: "a/" + "a" * (count - 2),
     "!url": lambda count: "http://" + "a" * (count - 7),
     "!map": lambda count: {f"example.org/r{i}": "1" for i in range(count)},
+    "!words": lambda count: [f"w{i}" for i in range(count)],
     "!list": lambda count: [{"key": f"k{i}"} for i in range(count)],
 }.items():
     _Loader.add_constructor(

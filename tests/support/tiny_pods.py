@@ -123,9 +123,10 @@ def _inspected(model: str, hazards: frozenset[str]) -> Raw:
         ended = {"exitCode": 75, "message": '{"reason": "ModelGated", "message": "403"}'}
     else:
         weights = 10**12 if "huge" in model else 8
-        formats = [next((f for f in ("gguf", "onnx") if f in model), "safetensors")]
-        found = {"commit": COMMIT, "totalBytes": 9, "weightBytes": weights, "formats": formats}
-        text = json.dumps(found | {"chatTemplate": True, "thinking": False})
+        kind = next((f for f in ("gguf", "onnx") if f in model), "safetensors")
+        found = {"commit": COMMIT, "totalBytes": 9, "weightBytes": weights, "formats": [kind]}
+        found |= {"files": [f"model.{kind}"], "chatTemplate": True, "thinking": False}
+        text = json.dumps(found)
         ended = {"exitCode": 0, "message": text}
     return _only(names.CONTAINER_INSPECT, {"terminated": ended})
 

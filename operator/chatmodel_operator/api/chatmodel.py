@@ -159,7 +159,10 @@ class ChatModelSpec(Body):
     )
     quantization: Quantization = pydantic.Field(
         default="None",
-        description="Picks a published file of that kind; nothing is converted. Default: None.",
+        description=(
+            "Which of the published weights: None takes unquantized ones, or the only ones there"
+            " are; nothing is converted. Default: None."
+        ),
     )
     cache: Cache = pydantic.Field(
         default_factory=Cache, description="Where staged weights are kept."

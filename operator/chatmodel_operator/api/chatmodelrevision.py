@@ -25,6 +25,10 @@ KIND = "ChatModelRevision"
 
 PENDING, VERIFIED, FAILED = "Pending", "Verified", "Failed"
 
+# All of what is ever taken of a model is fewer files: of weights in parts the first stands for all.
+Files = Annotated[
+    list[Annotated[str, pydantic.Field(max_length=255)]], pydantic.Field(max_length=32)
+]
 FreeForm = Annotated[dict[str, Any], pydantic.Field(json_schema_extra=FREE_FORM | ATOMIC)]
 
 
@@ -69,6 +73,9 @@ class Inspection(Body):
     commit: str = pydantic.Field(
         pattern=r"^[0-9a-f]{40}$", description="Commit that the requested revision resolved to."
     )
+    files: Files | None = pydantic.Field(
+        default=None, description="Files that were chosen: of weights in parts the first."
+    )
     total_bytes: int = pydantic.Field(ge=0, description="Bytes of all files to download.")
     weight_bytes: int = pydantic.Field(ge=0, description="Bytes of the weights among them.")
     kv_bytes_per_token: int | None = pydantic.Field(
@@ -79,7 +86,10 @@ class Inspection(Body):
     thinking: bool = pydantic.Field(description="Whether it thinks before it answers.")
 
 
-_SET_ONCE = ("commit", "inspection", "engine", "instanceClass", "template", "rendererVersion")
+_SET_ONCE = (
+    *("commit", "inspection", "engine", "files", "instanceClass"),
+    *("template", "rendererVersion"),
+)
 
 
 class ChatModelRevisionSpec(Body):
@@ -116,6 +126,13 @@ class ChatModelRevisionSpec(Body):
         default=None,
         description="What the hub says about the model.",
         json_schema_extra=ATOMIC,
+    )
+    files: Files | None = pydantic.Field(
+        default=None,
+        description=(
+            "The model's files to stage, chosen by inspection: of weights in parts the first, whose"
+            " name says how many there are."
+        ),
     )
     engine: Literal["Mock", "Transformers", "OpenVINO", "VLLM"] | None = pydantic.Field(
         default=None, description="The engine that serves it."

@@ -24,6 +24,7 @@ def build_inspect_job(chatmodel: ChatModel, revision: Revision, settings: Settin
         "revision": revision.name,
         "modelID": source.model_id,
         "modelRevision": revision.spec.commit or source.model_revision,
+        "quantization": source.quantization,
         "hub": pod.hub_config(token, settings),
     }
     container = pod.build_container(
@@ -48,9 +49,7 @@ def build_stage_job(
         "command": "stage",
         "chatModel": chatmodel.name,
         "revision": revision.name,
-        "modelID": revision.spec.source.model_id,
-        "commit": revision.spec.commit,
-        "modelsRoot": names.MODELS_ROOT,
+        **pod.chosen_files(revision.spec),
         "keep": list(keep),
         "hub": pod.hub_config(token, settings),
     }

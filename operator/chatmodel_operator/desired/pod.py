@@ -130,6 +130,17 @@ def hub_config(ref: SecretKeyRef | None, settings: Settings) -> Manifest:
     return hub | ({"tokenPattern": settings.hub.token_pattern} if ref is not None else {})
 
 
+def chosen_files(spec: ChatModelRevisionSpec) -> Manifest:
+    """Return what a staging container fetches, and below which folder it puts that."""
+    return {
+        "modelID": spec.source.model_id,
+        "commit": spec.commit,
+        "quantization": spec.source.quantization,
+        "files": spec.files,
+        "modelsRoot": names.MODELS_ROOT,
+    }
+
+
 def hub_token_volumes(ref: SecretKeyRef | None) -> list[Manifest]:
     """Return the volume with the hub token, if there is one."""
     if ref is None:
@@ -153,9 +164,7 @@ def _stage(
         "command": "stage",
         "chatModel": chatmodel,
         "revision": revision,
-        "modelID": spec.source.model_id,
-        "commit": spec.commit,
-        "modelsRoot": names.MODELS_ROOT,
+        **chosen_files(spec),
         "hub": hub_config(spec.source.token_secret_ref, settings),
     }
     image = image_of(spec, settings)
@@ -199,7 +208,9 @@ def _serve_config(
 ) -> dict[str, Any]:
     source, timings, size = spec.source, settings.timings, spec.instance_class
     assert size is not None
-    staged = source.model_id is not None and spec.commit is not None
+    folder = None
+    if source.model_id is not None and spec.commit is not None:
+        folder = names.model_dir(source.model_id, spec.commit, source.quantization)
     context = {"source": source.patient_context.source, "url": source.patient_context.url}
     origins = list(settings.network.allowed_origins)
     rate = settings.limits.requests_per_minute_per_key
@@ -211,7 +222,7 @@ def _serve_config(
         "modelID": source.model_id,
         "commit": spec.commit,
         "engine": spec.engine,
-        "modelDir": names.model_dir(str(source.model_id), str(spec.commit)) if staged else None,
+        "modelDir": folder,
         "generation": source.generation.dump(),
         "patientContext": context,
         "auth": {"mode": source.auth.mode, "keysDir": names.API_KEYS_DIR},

@@ -71,7 +71,7 @@ def build_preparation(
     instance_class: InstanceClassSpec | None,
     settings: Settings,
 ) -> Manifest:
-    """Return the spec fields that can be filled in now: class, inspection, engine, template."""
+    """Return the spec fields that can be filled in now: class, inspection, files, template."""
     chosen = revision.spec.instance_class or instance_class
     if chosen is None:
         return {}
@@ -84,7 +84,10 @@ def build_preparation(
     return {key: body[key] for key in _SET_ONCE if key in body}
 
 
-_SET_ONCE = ("instanceClass", "inspection", "commit", "engine", "rendererVersion", "template")
+_SET_ONCE = (
+    *("instanceClass", "inspection", "commit", "files", "engine"),
+    *("rendererVersion", "template"),
+)
 
 
 def _complete(
@@ -98,8 +101,9 @@ def _complete(
     engine = resolution.choose_engine(spec.source, formats, spec.instance_class, settings)
     if isinstance(engine, resolution.Problem):
         return None
-    found = {"commit": commit, "engine": engine, "renderer_version": RENDERER_VERSION}
-    whole = spec.model_copy(update=found)
+    files = spec.inspection.files if spec.inspection is not None else None
+    found = {"commit": commit, "files": files, "engine": engine}
+    whole = spec.model_copy(update=found | {"renderer_version": RENDERER_VERSION})
     template = pod.build_template(chatmodel, name, whole, settings)
     return whole.model_copy(update={"template": template})
 

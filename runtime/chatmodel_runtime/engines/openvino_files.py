@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chatmodel_runtime import configs, gguf_header, screening
+from chatmodel_runtime import configs, formats, gguf_header
 from chatmodel_runtime.errors import BadModel, TryAgain
 
 # Measured: of a GGUF the library holds the tensors as read and once more as packed; an IR's are
@@ -39,7 +39,7 @@ def find(folder: pathlib.Path) -> Found:
 
     Raises `BadModel`: EngineUnsupported, or what is wrong with the head of a file.
     """
-    if all((folder / name).exists() for name in screening.IR):
+    if all((folder / name).exists() for name in formats.IR):
         return _read_ir(folder)
     found = sorted(folder.glob("*.gguf"))
     if len(found) == 1:

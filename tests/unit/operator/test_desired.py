@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pictures import CLASS, SETTINGS, Body, chatmodel, make_revision, serving
+from pictures import CLASS, INSPECTION, SETTINGS, Body, chatmodel, make_revision, serving
 from rendered import (
     GATED,
     HUGGINGFACE,
@@ -23,6 +23,7 @@ from rendered import (
 )
 
 from chatmodel_operator import names
+from chatmodel_operator.api.chatmodelrevision import Inspection
 from chatmodel_operator.desired import deployment, revision, service
 from chatmodel_operator.settings import Settings
 
@@ -248,6 +249,23 @@ def test_before_the_inspection_only_the_class_is_filled_in() -> None:
     bare = make_revision(1, mode="qwen", filled={"instanceClass": None, "template": None})
     body = revision.build_preparation(chatmodel(mode="qwen"), bare, None, CLASS, SETTINGS)
     assert body == {"instanceClass": CLASS.dump()}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(["config.json", "model.safetensors"], id="chosen"),
+        pytest.param(None, id="an older runtime, which chooses when it stages"),
+    ],
+)
+def test_the_files_that_inspection_chose_are_recorded_and_staged(said: list[str] | None) -> None:
+    found = Inspection.model_validate(INSPECTION | {"files": said})
+    bare = make_revision(1, mode="qwen", filled={"template": None})
+    body = revision.build_preparation(chatmodel(mode="qwen"), bare, found, CLASS, SETTINGS)
+    assert body.get("files") == said
+    (stage,) = body["template"]["spec"]["initContainers"]
+    (config,) = (json.loads(v["value"]) for v in stage["env"] if v["name"] == names.ENV_CONFIG)
+    assert (config["files"], config["quantization"]) == (said, "None")
 
 
 def test_without_a_class_nothing_is_filled_in() -> None:

@@ -153,6 +153,30 @@ def test_why_an_engine_was_chosen_stands_in_its_revision(
     assert resolution.explain_engine(which.spec) == says
 
 
+@pytest.mark.parametrize(
+    ("quantization", "revision", "found"),
+    [
+        pytest.param("Int4", "main", "four", id="the one that was asked for"),
+        pytest.param("None", "main", "whole", id="nothing asked for"),
+        pytest.param("Int4", "f" * 40, "no image with org/tiny in Int4 at", id="another commit"),
+        pytest.param("Int8", "main", "no image with org/tiny in Int8 at main", id="no such image"),
+    ],
+)
+def test_an_image_with_a_model_inside_has_one_quantization(
+    quantization: str, revision: str, found: str
+) -> None:
+    entry = {"modelID": "org/tiny", "commit": "c" * 40, "weightBytes": 1}
+    images = [entry | {"image": "whole"}, entry | {"image": "four", "quantization": "Int4"}]
+    source = source_of(
+        quantization=quantization,
+        model={"id": "org/tiny", "revision": revision},
+        cache={"strategy": "Embedded"},
+    )
+    known = resolution.find_embedded(source, Settings.model_validate({"embedded": images}))
+    said = known.message if isinstance(known, resolution.Problem) else known.image
+    assert said.startswith(found)
+
+
 def test_of_a_gguf_file_the_weights_count_twice() -> None:
     source = source_of(generation={"maxNewTokens": 1000})
     small = {"weightBytes": 100_000_000, "kvBytesPerToken": 1000, "thinking": False}

@@ -11,6 +11,7 @@ from pictures import (
     SETTINGS,
     Body,
     at,
+    cast,
     chatmodel,
     failed,
     make_revision,
@@ -23,7 +24,7 @@ from pictures import (
 )
 from signs import report
 
-from chatmodel_operator import rollout
+from chatmodel_operator import rollout, staging
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Claim, Observed, Revision
 
@@ -110,6 +111,15 @@ def test_a_claim_that_is_not_bound_is_looked_at_again_for_its_events() -> None:
     assert bound is not None and bound > rollout.CLAIM_SECONDS
     waits = dataclasses.replace(seen, claim=Claim("claim-1", False, False, False, PLENTY, 0, ""))
     assert plan_of(waits).requeue_after == rollout.CLAIM_SECONDS
+
+
+def test_two_quantizations_of_a_commit_are_two_folders_that_stay() -> None:
+    whole = make_revision(1, filled=FILLED, status=serving() | STAGED, **SPEC)
+    asked = SPEC | {"quantization": "Int4"}
+    four = make_revision(2, filled=FILLED, status=OPEN, **asked)
+    seen = picture(chatmodel(**asked), whole, four, selected=whole, pods=ready_pods(whole, 1))
+    folder = f"Qwen--Qwen3-4B-Thinking-2507/{COMMIT}"
+    assert staging.folders(cast(seen, four)) == [folder, f"{folder}-Int4"]
 
 
 def test_a_retry_looks_at_the_claim_again() -> None:

@@ -9,8 +9,7 @@ import sys
 from typing import Any, Protocol
 
 import pytest
-
-COMMIT = "1" * 40
+from small_models import COMMIT, gguf
 
 
 class Mirror(Protocol):
@@ -18,12 +17,14 @@ class Mirror(Protocol):
 
     endpoint: str
 
+    def publish(self, model_id: str, files: dict[str, bytes], **refs: Any) -> None: ...
     def fail(self, *faults: dict[str, Any]) -> None: ...
 
 
 def run(folder: pathlib.Path, *args: str, **env: str) -> tuple[int, list[dict[str, Any]], str]:
     """Run a command; return its exit code, its log lines and standard error."""
-    base = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
+    own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    base = {**own, "HOME": str(folder), "TMPDIR": str(folder)}
     done = subprocess.run(
         [sys.executable, "-m", "chatmodel_runtime", *args],
         env=base | env,
@@ -128,6 +129,32 @@ def test_inspect_and_stage_run_as_in_pods(mirror: Mirror, tmp_path: pathlib.Path
     ended, lines, _ = run(tmp_path, "stage", CHATMODEL_CONFIG=stage)
     assert (ended, lines[-1]["message"]) == (0, "staged")
     assert (tmp_path / "models/demo--tiny" / COMMIT / "COMPLETE").exists()
+
+
+def test_what_inspect_chose_is_what_stage_and_download_put_in_place(
+    mirror: Mirror, tmp_path: pathlib.Path
+) -> None:
+    mirror.publish("demo/kinds", {"m-Q4_0.gguf": gguf(), "m-Q8_0.gguf": gguf()})
+    shared = {
+        "chatModel": "triage",
+        "revision": "triage-6f3a2c",
+        "modelID": "demo/kinds",
+        "hub": {"endpoint": mirror.endpoint},
+    }
+    inspect = json.dumps({"command": "inspect", **shared, "quantization": "Int8"})
+    assert run(tmp_path, "inspect", CHATMODEL_CONFIG=inspect)[0] == 0
+    more = {"commit": COMMIT, "modelsRoot": str(tmp_path / "models"), "quantization": "Int8"}
+    stage = json.dumps({"command": "stage", **shared, **more, "files": ["m-Q8_0.gguf"]})
+    assert run(tmp_path, "stage", CHATMODEL_CONFIG=stage)[0] == 0
+    env = {"LLM_MODE": "huggingface", "MODEL_ID": "demo/kinds", "HF_ENDPOINT": mirror.endpoint}
+    env["MODEL_CACHE_DIR"] = str(tmp_path / "alone")
+    assert run(tmp_path, "download", QUANTIZATION="Int8", **env)[0] == 0
+    for root in ("models", "alone"):
+        folder = tmp_path / root / "demo--kinds" / f"{COMMIT}-Int8"
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"m-Q8_0.gguf", "manifest.json", "COMPLETE"}
+    ended, lines, _ = run(tmp_path, "download", **env)
+    assert ended == 65 and "set spec.quantization to Int8 or Int4" in lines[-1]["message"]
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGINGFACE_TOKEN"])

@@ -54,6 +54,7 @@ def test_a_branch_tag_or_commit_becomes_a_commit(mirror: Mirror, revision: str) 
     mirror.publish("demo/tagged", FILES, v1=COMMIT)
     assert inspect(mirror, "demo/tagged", revision) == {
         "commit": COMMIT,
+        "files": [*CONFIGS, "model.safetensors"],
         "totalBytes": sum(len(body) for body in FILES.values()),
         "weightBytes": 400_000,
         "kvBytesPerToken": 768,

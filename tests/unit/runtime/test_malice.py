@@ -15,7 +15,7 @@ import pytest
 import stager
 from small_models import COMMIT
 
-from chatmodel_runtime import model_manager, screening
+from chatmodel_runtime import formats, model_manager
 
 NAMES = sorted(malice.cases(pathlib.Path(), 1))
 MODEL = "demo/evil"
@@ -125,7 +125,7 @@ def check_harmless(final: pathlib.Path, canary: pathlib.Path, listener: Listener
     """See that a model was staged, and that nothing in it speaks of code or of another place."""
     assert model_manager.check(final)
     for path in final.iterdir():
-        kept = screening.is_config(path.name) or path.name == "model.safetensors"
+        kept = formats.is_config(path.name) or path.name == "model.safetensors"
         assert kept or path.name in ("manifest.json", "COMPLETE")
         body = path.read_bytes()
         assert str(canary).encode() not in body and str(listener.port).encode() not in body

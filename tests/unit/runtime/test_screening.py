@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from chatmodel_runtime import configs, screening
+from chatmodel_runtime import configs, formats, screening
 from chatmodel_runtime.errors import BadModel
 
 PLAIN = ["config.json", "model.safetensors"]
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-SHARDED = ["config.json", screening.INDEX, *SHARDS]
-IR = ["config.json", *screening.IR]
+SHARDED = ["config.json", formats.INDEX, *SHARDS]
+IR = ["config.json", *formats.IR]
 
 
 def taken(*names: str) -> list[str]:
@@ -28,7 +28,7 @@ def test_configuration_comes_before_weights() -> None:
     names = [*reversed(SHARDS), "tokenizer.json", "chat_template.jinja", *SHARDED[:2]]
     chosen = taken(*names)
     assert sorted(chosen) == sorted(names)
-    assert [screening.is_config(name) for name in chosen] == [True] * 4 + [False] * 2
+    assert [formats.is_config(name) for name in chosen] == [True] * 4 + [False] * 2
     assert chosen[-2:] == SHARDS
 
 
@@ -37,7 +37,7 @@ def test_configuration_comes_before_weights() -> None:
     [
         pytest.param([*PLAIN, *IR, "a.gguf"], "safetensors", PLAIN[1:], id="all of them"),
         pytest.param([*SHARDED, *PLAIN], "safetensors", PLAIN[1:], id="in one and in many"),
-        pytest.param([*IR, "a.gguf"], "openvino", sorted(screening.IR), id="an IR and a GGUF"),
+        pytest.param([*IR, "a.gguf"], "openvino", sorted(formats.IR), id="an IR and a GGUF"),
         pytest.param(["a.gguf", "README.md"], "gguf", ["a.gguf"], id="a GGUF alone"),
         pytest.param(["model.safetensors", "a.gguf"], "gguf", ["a.gguf"], id="no config.json"),
         pytest.param([*SHARDED[:3], "a.gguf"], "gguf", ["a.gguf"], id="a shard is missing"),
@@ -50,37 +50,8 @@ def test_one_format_is_taken_in_a_fixed_order(
     names = sorted(set(names))
     choice = screening.choose(names)
     assert choice.format == kind
-    assert [name for name in choice.names if not screening.is_config(name)] == weights
+    assert [name for name in choice.names if not formats.is_config(name)] == weights
     assert choice == screening.choose(names[::-1])
-
-
-@pytest.mark.parametrize(
-    ("names", "which"),
-    [
-        pytest.param(["m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-F16.gguf"], 1, id="the first word wins"),
-        pytest.param(["m-Q8_0.gguf", "m-Q4_K_S.gguf", "m-f16.gguf"], 0, id="the next word"),
-        pytest.param(["m.Q2_K.gguf", "m.q4_0.gguf"], 1, id="other letters, another mark"),
-        pytest.param(["mmproj-m-Q4_0.gguf", "m.gguf"], 1, id="a projector beside it"),
-        pytest.param(["m-Q4_0-00001-of-00002.gguf", "m-Q8_0.gguf"], 1, id="parts beside it"),
-        pytest.param(["a-Q4_0.gguf", "b-Q4_0.gguf", "a-Q8_0.gguf"], 2, id="two of the first word"),
-    ],
-)
-def test_of_several_gguf_files_one_is_taken_by_name(names: list[str], which: int) -> None:
-    assert taken(*names) == [names[which]]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        pytest.param(["m-Q2_K.gguf", "m-Q3_K_M.gguf"], id="none with a known word"),
-        pytest.param(["a-Q4_0.gguf", "b-Q4_0.gguf"], id="two with the same word"),
-        pytest.param(["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"], id="parts alone"),
-    ],
-)
-def test_gguf_files_that_nothing_tells_apart_are_refused_with_advice(names: list[str]) -> None:
-    reason, message = refused(*names)
-    assert reason == "EngineUnsupported"
-    assert f"has {len(names)} .gguf files" in message and "publish one alone" in message
 
 
 @pytest.mark.parametrize(
@@ -230,7 +201,7 @@ def test_what_leads_to_other_places_is_dropped_and_the_rest_stays() -> None:
             "chat_template.jinja", b" " * (1 << 21), "UnsafeModelContent", id="too long a template"
         ),
         pytest.param(
-            screening.INDEX,
+            formats.INDEX,
             b'{"weight_map": {"a": "model-00003-of-00003.safetensors"}}',
             "UnsafeModelContent",
             id="an index of other files",
@@ -249,7 +220,7 @@ def test_a_configuration_that_is_none_is_refused(name: str, data: bytes, reason:
         pytest.param("tokenizer.json", {"model": {"vocab": {"auto_map": 1}}}, id="in a tokenizer"),
         pytest.param("vocab.json", {"trust_remote_code": 5}, id="in a vocabulary"),
         pytest.param("config.json", {"a": [[{"b": {"c": 1}}]]}, id="nested as usual"),
-        pytest.param(screening.INDEX, {"weight_map": {"a": SHARDS[0]}}, id="an index"),
+        pytest.param(formats.INDEX, {"weight_map": {"a": SHARDS[0]}}, id="an index"),
     ],
 )
 def test_words_of_a_vocabulary_are_no_settings(name: str, body: Any) -> None:

@@ -24,6 +24,12 @@ REAL = MOCK | {
     "commit": COMMIT,
     "modelDir": f"/models/org--name/{COMMIT}",
 }
+INSPECT = {
+    "command": "inspect",
+    "chatModel": "triage",
+    "revision": "triage-6f3a2c",
+    "modelID": "org/name",
+}
 STAGE = {
     "command": "stage",
     "chatModel": "triage",
@@ -70,17 +76,42 @@ def test_the_configuration_of_stage_is_taken() -> None:
     read = settings.read_config("stage", json.dumps(STAGE))
     assert isinstance(read, settings.StageConfig)
     assert read.models_root == pathlib.Path("/models")
-    assert read.keep is None
+    assert (read.keep, read.files, read.quantization) == (None, None, "None")
+
+
+@pytest.mark.parametrize("files", [["model.safetensors"], ["a-Q4_0.gguf"], []])
+def test_the_files_that_were_chosen_are_taken(files: list[str]) -> None:
+    read = settings.read_config("stage", json.dumps(STAGE | {"files": files}))
+    assert isinstance(read, settings.StageConfig)
+    assert read.files == tuple(files)
+
+
+@pytest.mark.parametrize("name", ["../config.json", "a/b.gguf", ".hidden", "", "a" * 256, "a b"])
+def test_a_chosen_file_is_a_plain_name(name: str) -> None:
+    with pytest.raises(ConfigError, match="files"):
+        settings.read_config("stage", json.dumps(STAGE | {"files": [name]}))
+
+
+@pytest.mark.parametrize("command", ["inspect", "stage"])
+def test_a_quantization_that_is_unknown_is_refused(command: str) -> None:
+    body = STAGE if command == "stage" else INSPECT
+    for word in ("None", "Int8", "Int4"):
+        assert settings.read_config(command, json.dumps(body | {"quantization": word}))
+    with pytest.raises(ConfigError, match="quantization"):
+        settings.read_config(command, json.dumps(body | {"quantization": "int4"}))
 
 
 def test_what_is_kept_is_told_from_nothing_said() -> None:
-    for keep in ([], [f"org--name/{COMMIT}"]):
+    for keep in ([], [f"org--name/{COMMIT}"], [f"org--name/{COMMIT}-Int4"]):
         read = settings.read_config("stage", json.dumps(STAGE | {"keep": keep}))
         assert isinstance(read, settings.StageConfig)
         assert read.keep == tuple(keep)
 
 
-@pytest.mark.parametrize("name", ["org/name", f"../{COMMIT}", f"org--name/../{COMMIT}", "", "/"])
+@pytest.mark.parametrize(
+    "name",
+    ["org/name", f"org--name/{COMMIT}-Int2", f"../{COMMIT}", f"org--name/../{COMMIT}", "", "/"],
+)
 def test_what_is_kept_must_be_named_as_it_lies(name: str) -> None:
     with pytest.raises(ConfigError, match="keep"):
         settings.read_config("stage", json.dumps(STAGE | {"keep": [name]}))
@@ -171,6 +202,25 @@ def test_qwen_is_served_from_where_download_puts_it(mode: str, tmp_path: pathlib
     config = settings.read_environment({"LLM_MODE": mode, "MODEL_CACHE_DIR": str(tmp_path)})
     assert (config.mode, config.model_id) == ("qwen", "Qwen/Qwen3-4B-Thinking-2507")
     assert (config.commit, config.model_dir) == (COMMIT, folder)
+
+
+@pytest.mark.parametrize(
+    ("word", "folder"), [("", COMMIT), ("None", COMMIT), ("Int4", f"{COMMIT}-Int4")]
+)
+def test_of_a_commit_the_quantization_that_was_said_is_served(
+    word: str, folder: str, tmp_path: pathlib.Path
+) -> None:
+    for name in (COMMIT, f"{COMMIT}-Int4", f"{COMMIT}-Int8"):
+        (tmp_path / "org--name" / name).mkdir(parents=True)
+        (tmp_path / "org--name" / name / "COMPLETE").touch()
+    env = {"LLM_MODE": "huggingface", "MODEL_ID": "org/name", "MODEL_CACHE_DIR": str(tmp_path)}
+    config = settings.read_environment(env | {"QUANTIZATION": word})
+    assert (config.commit, config.model_dir) == (COMMIT, tmp_path / "org--name" / folder)
+
+
+def test_a_quantization_of_the_environment_that_is_unknown_is_refused() -> None:
+    with pytest.raises(ConfigError, match="QUANTIZATION=int4 is unknown: use None, Int8, Int4"):
+        settings.quantization({"QUANTIZATION": "int4"})
 
 
 def test_a_model_that_is_only_half_there_is_not_served(tmp_path: pathlib.Path) -> None:
