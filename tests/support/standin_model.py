@@ -120,14 +120,16 @@ INNER = {
 }
 
 
-def make_qwen_gguf(qwen: pathlib.Path, folder: pathlib.Path) -> None:
+def make_qwen_gguf(
+    qwen: pathlib.Path, folder: pathlib.Path, kind: str = "F16", name: str = "stand-in.gguf"
+) -> None:
     """Write the stand-in as the one GGUF file that holds model, tokenizer and chat template."""
     import gguf
     from safetensors.numpy import load_file
 
     config = json.loads((qwen / "config.json").read_text())
-    writer = gguf.GGUFWriter(folder / "stand-in.gguf", "qwen3")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer = gguf.GGUFWriter(folder / name, "qwen3")
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -146,7 +148,9 @@ def make_qwen_gguf(qwen: pathlib.Path, folder: pathlib.Path) -> None:
             names[f"blk.{i}.{ours}.weight"] = f"model.layers.{i}.{theirs}.weight"
     for ours, theirs in names.items():
         flat = tensors[theirs].ndim == 1  # OpenVINO reads 32 bits for norms alone
-        writer.add_tensor(ours, tensors[theirs].astype("float32" if flat else "float16"))
+        packed = gguf.GGMLQuantizationType["F32" if flat else kind]
+        data = gguf.quants.quantize(tensors[theirs].astype("float32"), packed)
+        writer.add_tensor(ours, data, raw_dtype=packed)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
