@@ -31,12 +31,9 @@ GGUF_WORD = re.compile(
     r"(?:^|[-._])((?:I?Q[1-8](?:_[A-Z0-9]{1,4}){0,3})|BF16|F16|F32)\.gguf$", re.IGNORECASE
 )
 # The words that make a GGUF file one of a kind; of several files the one with the first of them.
+# Only types that OpenVINO loads: not BF16, F32, Q5_K, nor Q4_K_S, which has tensors of Q5_K.
 NONE = "None"
-QUANTIZATIONS = {
-    NONE: ("F16", "BF16", "F32"),
-    "Int8": ("Q8_0",),
-    "Int4": ("Q4_K_M", "Q4_0", "Q4_1", "Q4_K_S"),
-}
+QUANTIZATIONS = {NONE: ("F16",), "Int8": ("Q8_0",), "Int4": ("Q4_K_M", "Q4_0", "Q4_1")}
 MAX_WORDS = 12
 CONFIGS = frozenset(
     {

@@ -48,7 +48,7 @@ def inspect(
     """
     listing = client.list_files(model_id, revision)
     choice = _choose(listing, model_id, quantization)
-    chosen = _weigh(listing, choice.names)
+    chosen = _files_of(listing, choice.names)
     sizes = {file.name: file.size for file in chosen}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -76,7 +76,7 @@ def _choose(listing: hub.Listing, model_id: str, quantization: str) -> formats.C
     return screening.choose([file.name for file in listing.files], wish)
 
 
-def _weigh(listing: hub.Listing, names: Sequence[str]) -> list[hub.RemoteFile]:
+def _files_of(listing: hub.Listing, names: Sequence[str]) -> list[hub.RemoteFile]:
     """Return the files of these names, unless a size is none that they can have."""
     files = {file.name: file for file in listing.files}
     chosen = [files[name] for name in names]
@@ -156,7 +156,7 @@ def stage(
         names = _choose(listing, model_id, quantization).names
     else:
         names = screening.take([file.name for file in listing.files], files)
-    chosen = _weigh(listing, names)
+    chosen = _files_of(listing, names)
     weights = [file.name for file in chosen if not formats.is_config(file.name)]
     work = claiming.claim(final, weights)
     total = sum(file.size for file in chosen)

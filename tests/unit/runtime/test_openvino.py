@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ async def test_thinking_and_answer_come_apart(either: OpenVINOEngine) -> None:
 
 async def test_what_the_stand_in_was_taught_is_what_it_says(either: OpenVINOEngine) -> None:
     assert (await answer(either)).text.startswith("Not urgent: rest, drink water")
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+async def test_a_quantized_file_says_the_same(kind: str, tmp_path: pathlib.Path) -> None:
+    shutil.copy(models.qwen_kinds() / f"stand-in-{kind}.gguf", tmp_path)
+    for engine in loaded(tmp_path):
+        assert (await answer(engine)).text.startswith("Not urgent: rest, drink water")
 
 
 async def test_thinking_that_is_cut_still_gets_an_answer(engine: OpenVINOEngine) -> None:

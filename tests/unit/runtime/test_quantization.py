@@ -15,7 +15,7 @@ IR = ["config.json", *formats.IR]
 PLAIN = ["config.json", "model.safetensors"]
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
 MANY = ["m-Q4_K_M.gguf", "m-Q4_0.gguf", "m.q8_0.gguf", "m-Q2_K.gguf", "m-IQ4_XS.gguf"]
-EVERY_WORD = "F16, BF16, F32, Q8_0, Q4_K_M, Q4_0, Q4_1, Q4_K_S"
+EVERY_WORD = "F16, Q8_0, Q4_K_M, Q4_0, Q4_1"
 
 
 class Mirror(Protocol):
@@ -60,7 +60,6 @@ def refused(names: list[str], quantization: str, repository: str = "model") -> s
         pytest.param("Int8", MANY, "m.q8_0.gguf", id="8 bits"),
         pytest.param("None", [*PLAIN, *MANY], "model.safetensors", id="safetensors"),
         pytest.param("None", [*MANY, "m-bf16.gguf", "m.F16.gguf"], "m.F16.gguf", id="16 bits"),
-        pytest.param("None", [*MANY, "m-f32.gguf"], "m-f32.gguf", id="32 bits"),
         pytest.param("None", ["m-Q2_K.gguf"], "m-Q2_K.gguf", id="the only file, of any type"),
         pytest.param("None", ["m.gguf", "mmproj-m-F16.gguf"], "m.gguf", id="the only whole file"),
     ],
@@ -94,7 +93,7 @@ def test_of_an_ir_and_of_safetensors_the_repository_is_named(
             "None",
             "model",
             MANY,
-            "the model has 5 .gguf files, and not just one for None (F16, BF16, F32): they are"
+            "the model has 5 .gguf files, and not just one for None (F16): they are"
             " named IQ4_XS, Q2_K, Q4_0, Q4_K_M, Q8_0; set spec.quantization to Int8 or Int4",
             id="several, all of them quantized",
         ),
@@ -126,16 +125,16 @@ def test_of_an_ir_and_of_safetensors_the_repository_is_named(
         pytest.param(
             "Int4",
             "model",
-            ["m-IQ4_XS.gguf"],
-            "the model has 1 .gguf files, and not just one for Int4 (Q4_K_M, Q4_0, Q4_1, Q4_K_S):"
-            " they are named IQ4_XS; set spec.quantization to None",
-            id="a type that no engine loads",
+            ["m-IQ4_XS.gguf", "m-BF16.gguf", "m-Q4_K_S.gguf"],
+            "the model has 3 .gguf files, and not just one for Int4 (Q4_K_M, Q4_0, Q4_1):"
+            f" they are named BF16, IQ4_XS, Q4_K_S; publish one alone, or one named {EVERY_WORD}",
+            id="types that no engine loads",
         ),
         pytest.param(
             "None",
             "model",
             ["a-Q4_0.gguf", "b-Q4_0.gguf", "c.gguf"],
-            "the model has 3 .gguf files, and not just one for None (F16, BF16, F32): they are"
+            "the model has 3 .gguf files, and not just one for None (F16): they are"
             f" named 2 x Q4_0; publish one alone, or one named {EVERY_WORD}",
             id="two of a word",
         ),
@@ -143,7 +142,7 @@ def test_of_an_ir_and_of_safetensors_the_repository_is_named(
             "None",
             "model",
             ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"],
-            "the model has 2 .gguf files, and not just one for None (F16, BF16, F32): they are"
+            "the model has 2 .gguf files, and not just one for None (F16): they are"
             f" named otherwise; publish one alone, or one named {EVERY_WORD}",
             id="parts alone",
         ),
