@@ -218,7 +218,7 @@ def test_what_was_chosen_is_staged_to_the_file_and_nothing_that_came_later(
 def test_two_quantizations_of_a_commit_lie_beside_each_other_and_go_alone(
     mirror: Mirror, tmp_path: pathlib.Path
 ) -> None:
-    offered = {"m-Q4_0.gguf": gguf(500_000), "m-Q8_0.gguf": gguf(900_000)}
+    offered = {"m-F16.gguf": gguf(500_000), "m-Q8_0.gguf": gguf(900_000)}
     mirror.publish("demo/many", offered)
     client = hub.HubClient(settings.Hub(endpoint=mirror.endpoint))
 
@@ -231,10 +231,10 @@ def test_two_quantizations_of_a_commit_lie_beside_each_other_and_go_alone(
     half = tmp_path / "demo--many" / f".{COMMIT}-Int8.00000000.staging"
     half.mkdir(parents=True)
     (half / "m-Q8_0.gguf.part").write_bytes(offered["m-Q8_0.gguf"][:1000])
-    four = stage("Int4")
+    whole = stage("None")
     assert half.exists()  # a try of the other one is nobody's here
     eight = stage("Int8")
-    assert (four.name, eight.name) == (f"{COMMIT}-Int4", f"{COMMIT}-Int8")
+    assert (whole.name, eight.name) == (COMMIT, f"{COMMIT}-Int8")
     assert not half.exists()
-    assert pruning.prune(tmp_path, {f"demo--many/{four.name}"}) == [f"demo--many/{eight.name}"]
-    assert model_manager.check(four) == len(offered["m-Q4_0.gguf"])
+    assert pruning.prune(tmp_path, {f"demo--many/{whole.name}"}) == [f"demo--many/{eight.name}"]
+    assert model_manager.check(whole) == len(offered["m-F16.gguf"])
