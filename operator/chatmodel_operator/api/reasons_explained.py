@@ -98,7 +98,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ChatTemplateMissing: Explanation(
         _B, "The model has no chat template.", "Take the model's instruct or chat variant."
     ),
-    Reason.EngineUnsupported: Explanation(_B, "No engine loads this kind of model.", _EDIT),
+    Reason.EngineUnsupported: Explanation(
+        _B,
+        "No engine loads this kind of model, or it has no weights of the quantization asked for.",
+        "The message says what it has: write another model or quantization, or undo the edit.",
+    ),
     Reason.ModelLoadFailed: Explanation(
         _B, "The files are whole, but the model does not load.", _EDIT
     ),
