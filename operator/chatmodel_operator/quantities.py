@@ -29,7 +29,7 @@ def is_same(one: str, other: str) -> bool:
 
 def format_bytes(count: int) -> str:
     """Return bytes for people: 1.5 GB, 272 MB."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count} bytes"

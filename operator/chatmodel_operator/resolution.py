@@ -130,3 +130,15 @@ def find_embedded(source: Source, settings: Settings) -> Embedded | Problem:
     what = source.model_id if source.quantization == "None" else " in ".join(map(str, wanted))
     text = f"no image with {what} at {source.model_revision} inside; commits: {known}"
     return Problem(Reason.EmbeddedImageMissing, text)
+
+
+def read_embedded(entry: Embedded) -> Inspection:
+    """Return what the administrator says of a model inside an image."""
+    return Inspection(
+        commit=entry.commit,
+        total_bytes=entry.weight_bytes,
+        weight_bytes=entry.weight_bytes,
+        formats=list(entry.formats),
+        chat_template=True,
+        thinking=False,
+    )

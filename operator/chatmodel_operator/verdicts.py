@@ -63,8 +63,7 @@ def _find_problem(
         entry = resolution.find_embedded(source, settings)
         if isinstance(entry, resolution.Problem):
             return None  # the administrator may name an image yet
-        engine = resolution.choose_engine(source, entry.formats, size, settings)
-        return engine if isinstance(engine, resolution.Problem) else None
+        return resolution.find_problem(source, resolution.read_embedded(entry), size, settings)
     found = target.spec.inspection or failures.find_inspection(scene.observed, target)
     return resolution.find_problem(source, found, size, settings) if found is not None else None
 

@@ -21,7 +21,7 @@ INSPECTION: Body = {
     "commit": COMMIT,
     "files": ["config.json", "model.safetensors"],
     "totalBytes": 8_000_000_000,
-    "weightBytes": 7_900_000_000,
+    "weightBytes": 3_000_000_000,
     "kvBytesPerToken": 147_456,
     "formats": ["safetensors"],
     "chatTemplate": True,

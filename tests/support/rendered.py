@@ -33,7 +33,7 @@ BUILT_IN = SETTINGS.model_copy(
             Embedded(
                 model_id="Qwen/Qwen3-4B-Thinking-2507",
                 commit=COMMIT,
-                weight_bytes=7_900_000_000,
+                weight_bytes=3_000_000_000,
                 image="registry.test/qwen:1",
             ),
         )

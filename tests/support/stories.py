@@ -94,6 +94,10 @@ STORIES |= {
         (0, edit(**GOOD)),
         (60, edit(model={"id": "demo/inside"}, cache={"strategy": "Embedded"}, engine="OpenVINO")),
     ],
+    "an-embedded-model-too-large-for-its-class-is-refused-before-a-pod": [
+        (0, edit(**GOOD)),
+        (60, edit(model={"id": "demo/inside-huge"}, cache={"strategy": "Embedded"})),
+    ],
     "an-engine-without-an-image-is-refused-before-a-pod": [
         (0, edit(**GOOD)),
         (60, edit(engine="VLLM")),

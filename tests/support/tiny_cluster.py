@@ -26,8 +26,10 @@ CLASS = Stored(
     }
 )
 INSIDE = {"modelID": "demo/inside", "commit": "e" * 40, "weightBytes": 8, "image": "inside:1"}
+TOO_LARGE = INSIDE | {"modelID": "demo/inside-huge", "weightBytes": 10**12}
 SETTINGS = Settings(
-    embedded=(Embedded.model_validate(INSIDE),), allowed=Allowed(models=("demo/*",))
+    embedded=tuple(map(Embedded.model_validate, (INSIDE, TOO_LARGE))),
+    allowed=Allowed(models=("demo/*",)),
 )
 
 

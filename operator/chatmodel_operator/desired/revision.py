@@ -93,29 +93,28 @@ _SET_ONCE = (
 def _complete(
     chatmodel: str, name: str, spec: ChatModelRevisionSpec, settings: Settings
 ) -> ChatModelRevisionSpec | None:
-    """Return the spec with engine and template; None while class or model are not known."""
-    known = _what_is_known(spec, settings)
-    if known is None or spec.instance_class is None:
+    """Return the spec with engine and template; None while class or model are not known.
+
+    None also for what cannot be served: `verdicts.fail_what_cannot_be_served` says why.
+    """
+    source, size, known = spec.source, spec.instance_class, _what_is_known(spec, settings)
+    if size is None or (known is None and source.mode != "mock"):
         return None
-    commit, formats = known
-    engine = resolution.choose_engine(spec.source, formats, spec.instance_class, settings)
-    if isinstance(engine, resolution.Problem):
+    if known is not None and resolution.find_problem(source, known, size, settings) is not None:
         return None
-    files = spec.inspection.files if spec.inspection is not None else None
-    found = {"commit": commit, "files": files, "engine": engine}
-    whole = spec.model_copy(update=found | {"renderer_version": RENDERER_VERSION})
+    formats = tuple(known.formats) if known is not None else ()
+    engine = resolution.choose_engine(source, formats, size, settings)
+    found: dict[str, Any] = {"engine": engine, "renderer_version": RENDERER_VERSION}
+    if known is not None:
+        found |= {"commit": known.commit, "files": known.files}
+    whole = spec.model_copy(update=found)
     template = pod.build_template(chatmodel, name, whole, settings)
     return whole.model_copy(update={"template": template})
 
 
-def _what_is_known(
-    spec: ChatModelRevisionSpec, settings: Settings
-) -> tuple[str | None, tuple[str, ...]] | None:
-    """Return commit and formats of the weights; None while nobody has said what they are."""
-    if spec.source.mode == "mock":
-        return None, ()
-    if spec.source.cache_strategy == "Embedded":
-        entry = resolution.find_embedded(spec.source, settings)
-        return (entry.commit, entry.formats) if not isinstance(entry, resolution.Problem) else None
-    found = spec.inspection
-    return (found.commit, tuple(found.formats)) if found is not None else None
+def _what_is_known(spec: ChatModelRevisionSpec, settings: Settings) -> Inspection | None:
+    """Return what inspection, or the administrator, says of a model; None of a mock."""
+    if spec.source.cache_strategy != "Embedded":
+        return spec.inspection
+    entry = resolution.find_embedded(spec.source, settings)
+    return None if isinstance(entry, resolution.Problem) else resolution.read_embedded(entry)
