@@ -22,6 +22,7 @@ from chatmodel_runtime.engines import (
 from chatmodel_runtime.splitting import OPEN, Delta, Splitter
 
 CLOSING = "\n</think>\n\n"
+OURS: Message = {"role": "system", "content": prompts.SYSTEM}
 
 
 class PromptTooLong(Exception):
@@ -74,27 +75,28 @@ class Prompt:
 def build_prompt(tokenizer: Tokenizer, messages: list[Message]) -> Prompt:
     """Return the tokens of the messages, with no control token but the chat format's own."""
     words = tokenizer.control_words
-    clean = [m | {"content": prompts.neutralise(m["content"], words)} for m in messages]
+    clean = [
+        {"role": m["role"], "content": prompts.neutralise(m["content"], words)} for m in messages
+    ]
     text = tokenizer.render(clean)
     tokens = tokenizer.encode(text)
+    is_ours = clean[:1] == [OURS]
+    if is_ours:
+        system = _encode_ours(tokenizer)
+    elif clean and clean[0]["role"] == "system":
+        system = _encode_system(tokenizer, clean[0])
+    else:
+        system = []
     return Prompt(
         tokens=tokens,
-        shared=_count_shared(tokenizer, clean, tokens),
-        is_ours=_is_ours(clean),
+        shared=_count_shared(system, tokens),
+        is_ours=is_ours,
         opens_thinking=text.rstrip().endswith(OPEN),
     )
 
 
-def _is_ours(messages: list[Message]) -> bool:
-    return messages[:1] == [{"role": "system", "content": prompts.SYSTEM}]
-
-
-def _count_shared(tokenizer: Tokenizer, messages: list[Message], tokens: list[int]) -> int:
+def _count_shared(system: list[int], tokens: list[int]) -> int:
     """Return how many tokens the system message has at the start of the prompt."""
-    if not messages or messages[0]["role"] != "system":
-        return 0
-    is_ours = _is_ours(messages)
-    system = _encode_ours(tokenizer) if is_ours else _encode_system(tokenizer, messages[0])
     if tokens[: len(system)] == system:
         return len(system)
     differs = (
@@ -110,7 +112,7 @@ def _encode_system(tokenizer: Tokenizer, message: Message) -> list[int]:
 @functools.lru_cache(maxsize=1)
 def _encode_ours(tokenizer: Tokenizer) -> list[int]:
     """Return the tokens of our own system message; a client's is kept nowhere."""
-    return _encode_system(tokenizer, {"role": "system", "content": prompts.SYSTEM})
+    return _encode_system(tokenizer, OURS)
 
 
 class Generation:
@@ -264,7 +266,7 @@ class _Text:
     def add(self, tokens: list[int]) -> str:
         """Return the text that the tokens complete."""
         self._tokens += tokens
-        before = self._tokenizer.decode(self._tokens[: self._given])
+        before = self._tokenizer.decode(self._tokens[: self._given]) if self._given else ""
         text = self._tokenizer.decode(self._tokens)
         if text.endswith("\ufffd") and len(self._tokens) - self._given < 8:
             return ""

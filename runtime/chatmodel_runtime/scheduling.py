@@ -146,17 +146,8 @@ class Scheduler:
         `is_gone` tells whether the client has left, which cancels; `ahead` skips the queue's limit.
         Raises what `stream` raises, and `waiting.ClientGone`.
         """
-
-        async def collect() -> Answer:
-            async with contextlib.aclosing(self.stream(messages, budget, ahead=ahead)) as items:
-                async for item in items:
-                    if isinstance(item, Answer):
-                        return item
-            raise NotReady(self._state)
-
-        if is_gone is None:
-            return await collect()
-        return await waiting.unless_gone(collect(), is_gone)
+        made = _last(self.stream(messages, budget, ahead=ahead))
+        return await (made if is_gone is None else waiting.unless_gone(made, is_gone))
 
     async def stream(
         self, messages: list[Message], budget: Budget, *, ahead: bool = False
@@ -276,3 +267,11 @@ class Scheduler:
             self._recovery.cancel()
         self._tokenising.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
+
+
+async def _last(items: AsyncGenerator[Delta | Answer]) -> Answer:
+    """Return the answer at the end of a stream, which is read to its end: it closes itself."""
+    async for item in items:
+        made = item
+    assert isinstance(made, Answer)
+    return made

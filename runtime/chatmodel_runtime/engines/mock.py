@@ -62,7 +62,7 @@ class MockTokenizer:
     def decode(self, tokens: list[int]) -> str:
         """Return the text of the pieces."""
         data = struct.pack(f">{len(tokens)}Q", *tokens)
-        return data.replace(b"\0", b"").replace(b"\xff", b"\0").decode(errors="replace")
+        return data.translate(None, b"\0").replace(b"\xff", b"\0").decode(errors="replace")
 
 
 class MockEngine:
