@@ -4,8 +4,15 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
-from kube import Kube, random_name
+from kube import Kube, random_name, without_installed_operator
 from operators import Fleet
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone(cluster: Kube) -> Iterator[None]:
+    """No operator but those of the tests: a demo that was kept has one."""
+    with without_installed_operator(cluster):
+        yield
 
 
 @pytest.fixture

@@ -20,12 +20,20 @@ from typing import Any
 import pytest
 import yaml
 from fake_nodes_story import tell
-from kube import ROOT, Body, Kube, Refused, devcluster, random_name
+from kube import (
+    ROOT,
+    SYSTEM,
+    Body,
+    Kube,
+    Refused,
+    devcluster,
+    random_name,
+    without_installed_operator,
+)
 
 SUPPORT = ROOT / "tests/support"
 CLASS = "fake"
 TIMINGS = {"maxConnectionAgeSeconds": 1, "drainSeconds": 0, "inspectRetrySeconds": 2}
-SYSTEM = "chatmodel-system"
 
 
 def inside(*words: str, **options: object) -> "subprocess.Popen[str]":
@@ -39,26 +47,12 @@ def fake_cluster(cluster: Kube) -> Iterator[Kube]:
     """The cluster with fake nodes and the stand-in, and without another operator."""
     devcluster("up", "--fake-nodes", "2", "--kwok-stages", str(SUPPORT / "kwok-stages.yaml"))
     cluster.apply(_instance_class())
-    with _without_installed_operator(cluster):
+    with without_installed_operator(cluster):
         script = str(SUPPORT / "standin_runtime.py")
         standin = inside(sys.executable, script, str(_admin_kubeconfig(cluster)))
         yield cluster
         standin.terminate()
         standin.wait(10)
-
-
-@contextlib.contextmanager
-def _without_installed_operator(kube: Kube) -> Iterator[None]:
-    system = kube.inside(SYSTEM)
-    found = system.run(
-        "get", "deployment", "chatmodel-operator", "--ignore-not-found", "-o", "name"
-    )
-    if found:
-        system.run("scale", "deployment/chatmodel-operator", "--replicas=0")
-        system.run("wait", "--for=delete", "pods", "--all", "--timeout=60s")
-    yield
-    if found:
-        system.run("scale", "deployment/chatmodel-operator", "--replicas=1")
 
 
 def _instance_class() -> Body:

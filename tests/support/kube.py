@@ -13,6 +13,7 @@ from typing import Any
 
 from rest import Rest, can_connect
 
+SYSTEM = "chatmodel-system"
 ROOT = pathlib.Path(__file__).parents[2]
 Body = dict[str, Any]
 LIST = {"apiVersion": "v1", "kind": "List"}
@@ -128,3 +129,18 @@ def chatmodel(name: str = "triage", **spec: Any) -> Body:
         "metadata": {"name": name},
         "spec": spec,
     }
+
+
+@contextlib.contextmanager
+def without_installed_operator(kube: Kube) -> Iterator[None]:
+    """Have the operator that runs in the cluster, if there is one, stand aside."""
+    system = kube.inside(SYSTEM)
+    found = system.run(
+        "get", "deployment", "chatmodel-operator", "--ignore-not-found", "-o", "name"
+    )
+    if found:
+        system.run("scale", "deployment/chatmodel-operator", "--replicas=0")
+        system.run("wait", "--for=delete", "pods", "--all", "--timeout=60s")
+    yield
+    if found:
+        system.run("scale", "deployment/chatmodel-operator", "--replicas=1")
