@@ -98,7 +98,7 @@ class Cluster:
     ) -> bool:
         """Apply a manifest when it differs from the live object; return whether it was written.
 
-        What is new is created, what differs is merged: that costs the API server half of a
+        What is new is created, what differs is merged: that costs the API server less than a
         server-side apply, which is left for lists that others may have put something in.
         `guarded` carries uid and resourceVersion of the live object, so that an operator that was
         stopped and resumed can do no harm: the server answers 409 when the object has moved.
