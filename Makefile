@@ -60,9 +60,10 @@ deploy: ## install operator and hub mirror; HUB=real uses the Hugging Face hub
 	$(ENV) $(PYTHON) demo/deploy.py $(if $(filter real,$(HUB)),--real-hub,)
 
 .PHONY: generate check test test-unit test-contract test-golden schedules seeded-bugs test-control-plane test-fake-nodes test-node
-generate: install ## write CRDs, docs/reasons.md, docs/metrics.md, the generated pages of docs/ and deploy/install.yaml anew
+generate: install ## write CRDs, docs/reasons.md, the pages of metrics, the generated pages of docs/ and deploy/install.yaml anew
 	$(BIN)/python -m chatmodel_operator.api.crds
 	$(BIN)/python -m chatmodel_operator.api.reasons_page
+	$(BIN)/python -m chatmodel_operator.metrics_page
 	$(BIN)/python -m chatmodel_runtime.metrics_page
 	$(BIN)/python deploy/build.py
 	$(BIN)/python tests/support/fault_table.py
@@ -75,6 +76,7 @@ check: install ## format, lint, types, import contracts, generated files in step
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m chatmodel_operator.api.crds --check
 	$(BIN)/python -m chatmodel_operator.api.reasons_page --check
+	$(BIN)/python -m chatmodel_operator.metrics_page --check
 	$(BIN)/python -m chatmodel_runtime.metrics_page --check
 	$(BIN)/python deploy/build.py --check
 	$(BIN)/python tests/support/fault_table.py --check

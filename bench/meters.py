@@ -6,11 +6,13 @@ import os
 import pathlib
 import re
 import time
+import urllib.request
 from collections.abc import Callable
 
 import api
 
 FLOW_SCHEMA = "chatmodel-bench"
+OPERATOR_PORT = 18190  # of this operator's metrics, inside node 1's network namespace
 # Heartbeats of nodes and controllers go on by themselves, with and without ChatModels.
 BACKGROUND = {"", "leases", "nodes", "tokenreviews", "subjectaccessreviews", "apiservices"}
 WRITES = ("POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION")
@@ -61,6 +63,17 @@ def _find(text: str) -> list[tuple[str, str, str]]:
     # Most of the text is histograms: only lines of our families meet the expression.
     lines = (line for line in text.splitlines() if line.startswith(_FAMILIES))
     return _LINE.findall("\n".join(lines))
+
+
+def operator_cpu() -> dict[str, float]:
+    """Return this operator's own count of the CPU seconds of its passes and its requests."""
+    url = f"http://127.0.0.1:{OPERATOR_PORT}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    found = dict(
+        re.findall(r"^chatmodel_operator_(\w+)_cpu_seconds_total (\S+)$", text, re.MULTILINE)
+    )
+    return {name: float(value) for name, value in found.items()}
 
 
 def cpu_seconds(pid: int) -> float:

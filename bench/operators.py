@@ -58,11 +58,12 @@ async def measure(
         with place.run(program) as running:
             await arena.wait_until_started(client, running, start)
             idle, reading_cost, before = await _idle(client)
-            cpu = running.cpu_seconds
+            cpu, parts = running.cpu_seconds, _parts(program)
             wall = await _create_and_wait(client, running, made, plan.count)
             await asyncio.sleep(arena.SETTLE_SECONDS)
             after, readings = await arena.wait_until_quiet(client)
             cpu, peak = running.cpu_seconds - cpu, running.memory_mib()
+            parts = {part: seconds - parts[part] for part, seconds in _parts(program).items()}
         await _check_work(client, plan.count)
     net = after.cpu - before.cpu - readings * reading_cost - idle * (after.at - before.at)
     sent = after.requests - before.requests
@@ -74,8 +75,14 @@ async def measure(
         api_cpu_ms=1000 * net / plan.count,
         operator_cpu_ms=1000 * cpu / plan.count,
         peak_mib=peak,
+        parts_ms={part: 1000 * seconds / plan.count for part, seconds in parts.items()},
         detail={f"{v} {r}": n / plan.count for (v, r), n in sorted(sent.items())},
     )
+
+
+def _parts(program: programs.Program) -> dict[str, float]:
+    """Return the CPU seconds of passes and of requests, as far as a program counts them."""
+    return meters.operator_cpu() if program.name == report.OURS else {}
 
 
 async def _idle(client: api.Api) -> tuple[float, float, meters.Reading]:
@@ -140,7 +147,8 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="write all results here as well")
     args = parser.parse_args()
     plan = Plan(args.count, args.rounds, args.namespaces)
-    if not programs.go_binary().exists():
+    wants_go = not args.only or any(name.startswith("go-") for name in args.only)
+    if wants_go and not programs.go_binary().exists():
         sys.exit("the Go operator is not built: run bench/programs.py first")
     facts = meters.machine()
     try:

@@ -7,6 +7,7 @@ Built before, not by, the run inside the cluster's network, which has no way out
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import signal
@@ -83,6 +84,10 @@ class Running:
     ) -> None:
         self._command, self.log, self._companion = command, log, companion
         self._env = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONDONTWRITEBYTECODE": "1"}
+        # JSON is YAML.
+        settings = kubeconfig.with_name("settings.yaml")
+        settings.write_text(json.dumps({"healthPort": meters.OPERATOR_PORT}))
+        self._env["CHATMODEL_OPERATOR_SETTINGS"] = str(settings)
 
     def __enter__(self) -> Self:
         with self.log.open("w") as log:

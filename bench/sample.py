@@ -35,7 +35,7 @@ async def take(client: api.Api, chatmodel: api.Body) -> dict[str, Any]:
         if kind == "ChatModelRevision":
             texts["revision"] = found[0]["metadata"]["name"]
             texts["revision status"] = json.dumps({"status": found[0]["status"]})
-    texts["status"] = json.dumps(_build_status(chatmodel))
+    texts["status"] = json.dumps({"status": chatmodel["status"]})
     return {
         key: text.replace(meta["uid"], UID).replace(meta["namespace"], NAMESPACE)
         for key, text in texts.items()
@@ -47,15 +47,6 @@ def fill_in(text: str, chatmodel: api.Body) -> str:
     meta = chatmodel["metadata"]
     text = text.replace(NAME, meta["name"]).replace(NAMESPACE, meta["namespace"])
     return text.replace(UID, meta["uid"])
-
-
-def _build_status(chatmodel: api.Body) -> api.Body:
-    return {
-        "apiVersion": api.API_VERSIONS["ChatModel"],
-        "kind": "ChatModel",
-        "metadata": {"name": chatmodel["metadata"]["name"], "uid": chatmodel["metadata"]["uid"]},
-        "status": chatmodel["status"],
-    }
 
 
 def _manifest(kind: str, live: api.Body) -> api.Body:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+import pydantic_core
 from aiohttp.abc import AbstractStreamWriter
 
-from chatmodel_operator import errors
+from chatmodel_operator import cputime, errors
 from chatmodel_operator.api.fields import GROUP, VERSION
 
 Body = Mapping[str, Any]
@@ -121,6 +122,7 @@ class ApiClient:
 
     `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
     `on_answer` hears of every request: method, path, and the status, or None without an answer.
+    `on_cpu` hears of the CPU seconds of every request's own steps: JSON and HTTP, no waiting.
     `may_write` is asked before a write, and again right before its bytes leave: between the two
     lies the wait for a connection, and a process that is stopped there may wake much later.
     """
@@ -131,11 +133,13 @@ class ApiClient:
         on_write: OnWrite = lambda *_: None,
         *,
         on_answer: OnAnswer = lambda *_: None,
+        on_cpu: cputime.OnCpu = lambda _: None,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connect = connect
         self._on_write = on_write
         self._on_answer = on_answer
+        self._on_cpu = on_cpu
         self._may_write = may_write
         self._connection: Connection | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -171,7 +175,8 @@ class ApiClient:
         that is none, no answer).
         """
         try:
-            answer = await self._send(method, path, body, content_type, query)
+            sending = self._send(method, path, body, content_type, query)
+            answer = await cputime.Counted(sending, self._on_cpu)
         except errors.Conflict:
             self._on_write(path, body, None)
             raise
@@ -246,7 +251,7 @@ class ApiClient:
     async def _read(self, what: str, response: aiohttp.ClientResponse) -> dict[str, Any]:
         text = await response.text()
         try:
-            body = json.loads(text)
+            body = pydantic_core.from_json(text)
         except ValueError:
             body = None
         if response.status < 400:

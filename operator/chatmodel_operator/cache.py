@@ -135,7 +135,7 @@ class Cache:
         elif version <= version_of(known):
             return False
         self._drop(ref)
-        kept = _without_managed_fields(body)
+        kept = _without_the_unread(kind, body)
         self._objects[kind][ref[1:]] = kept
         if (owner := owner_of(kind, kept)) is not None:
             self._owned.setdefault((kind, owner), {})[ref[2]] = kept
@@ -258,7 +258,10 @@ def _ref_of(kind: str, body: Mapping[str, Any]) -> Ref:
     return kind, meta.get("namespace", ""), meta["name"]
 
 
-def _without_managed_fields(body: Object) -> Stored:
+def _without_the_unread(kind: str, body: Object) -> Stored:
     """Return the object without what takes most room and nobody here reads."""
     meta = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return Stored(body | {"metadata": meta})
+    kept = Stored(body | {"metadata": meta})
+    if kind == "Pod":
+        kept.pop("spec", None)
+    return kept

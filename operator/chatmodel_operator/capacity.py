@@ -81,7 +81,7 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
         return min(current, cast.replicas)
     if not staging.is_staged(observed, revision):
         return min(current, cast.replicas) if observed.ready_pods(revision) else 0
-    if find_need(scene):
+    if find_need(scene) and revision is not scene.chosen:  # that one serves, once traffic moves
         return 0
     if cast.is_swapping and cast.replicas > 1 and not _recreates(scene):
         ready = len(observed.ready_pods(revision))

@@ -7,8 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import comparing, errors, names, observed, reading, reads
-from chatmodel_operator.api import chatmodel as chatmodel_api
+from chatmodel_operator import comparing, cputime, errors, names, observed, reading, reads
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import (
@@ -26,7 +25,6 @@ LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
 NAMED = ("Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
 CLAIM_KIND = "PersistentVolumeClaim"
 OUR_PLURALS = frozenset({"chatmodels", "chatmodelrevisions", "instanceclasses"})
-NO_VERSION = "1"
 # A claim that is pending this long has its events read, at most once a minute.
 PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
 
@@ -39,10 +37,11 @@ class Cluster:
         connect: Callable[[], Connection],
         *,
         on_answer: OnAnswer = lambda *_: None,
+        on_cpu: cputime.OnCpu = lambda _: None,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = ApiClient(
-            connect, self._take_answer, on_answer=on_answer, may_write=may_write
+            connect, self._take_answer, on_answer=on_answer, on_cpu=on_cpu, may_write=may_write
         )
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
         self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
@@ -84,12 +83,10 @@ class Cluster:
 
     async def create(self, manifest: Manifest) -> bool:
         """Create an object; return False when its name is taken already."""
-        meta = manifest["metadata"]
-        path = path_of(manifest["kind"], meta["namespace"])
+        path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
+        body = comparing.without_nulls(manifest)
         try:
-            await self._client.request(
-                "POST", path, manifest, JSON, fieldManager=names.FIELD_MANAGER
-            )
+            await self._client.request("POST", path, body, JSON, fieldManager=names.FIELD_MANAGER)
         except errors.Conflict as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -101,37 +98,45 @@ class Cluster:
     ) -> bool:
         """Apply a manifest when it differs from the live object; return whether it was written.
 
+        What is new is created, what differs is merged: that costs the API server less than a
+        server-side apply, which is left for lists that others may have put something in.
         `guarded` carries uid and resourceVersion of the live object, so that an operator that was
         stopped and resumed can do no harm: the server answers 409 when the object has moved.
         Raises `Rejected` with reason NameConflict when somebody else's object has the name.
         """
         if live is not None and comparing.is_applied(manifest, live):
             return False
-        meta = manifest["metadata"]
         if live is None:
             await self._apply_new(manifest)
             return True
-        if guarded:
-            same = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-            manifest = manifest | {"metadata": meta | same}
-        await self._send(manifest)
+        same = {key: live["metadata"][key] for key in ("uid", "resourceVersion") if guarded}
+        change = comparing.build_change(manifest, live)
+        if change is None:
+            await self._send(manifest | {"metadata": manifest["metadata"] | same})
+            return True
+        meta = manifest["metadata"]
+        path = path_of(manifest["kind"], meta["namespace"], meta["name"])
+        body = change | {"metadata": change.get("metadata", {}) | same}
+        try:
+            await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+        except errors.Rejected as error:
+            if error.reason != "NotFound":
+                raise
+            raise errors.Conflict(error.what, error.reason, error.message) from error
         return True
 
     async def _apply_new(self, manifest: Manifest) -> None:
-        """Apply what is not there; what has the name already is looked at before it is touched."""
-        # A version that no object has: it creates, and is a conflict with whatever exists.
-        meta = manifest["metadata"] | {"resourceVersion": NO_VERSION}
-        try:
-            await self._send(manifest | {"metadata": meta})
-        except errors.Conflict:
+        """Create what is not there; what has the name already is looked at before it is touched."""
+        if not await self.create(manifest):
             await self._refuse_foreign(manifest)
             await self._send(manifest)
 
     async def _send(self, manifest: Manifest) -> None:
         meta = manifest["metadata"]
         path = path_of(manifest["kind"], meta["namespace"], meta["name"])
+        body = comparing.without_nulls(manifest)
         await self._client.request(
-            "PATCH", path, manifest, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
+            "PATCH", path, body, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
         )
 
     async def record(
@@ -176,19 +181,14 @@ class Cluster:
         Only over what was seen: a write that was held up on its way, and made again meanwhile, must
         not bring an old status back. Raises `Conflict` when the ChatModel has moved.
         """
-        if (chatmodel.raw.get("status") or {}) == status:
+        before = chatmodel.raw.get("status") or {}
+        if before == status:
             return False
-        seen = chatmodel.raw["metadata"]["resourceVersion"]
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": chatmodel_api.KIND,
-            "metadata": {"name": chatmodel.name, "uid": chatmodel.uid, "resourceVersion": seen},
-            "status": status,
-        }
+        version = chatmodel.raw["metadata"]["resourceVersion"]
+        seen = {"uid": chatmodel.uid, "resourceVersion": version}
+        body = {"metadata": seen, "status": comparing.build_merge(before, status)}
         path = path_of("ChatModel", chatmodel.namespace, chatmodel.name, "status")
-        await self._client.request(
-            "PATCH", path, body, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
-        )
+        await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
         return True
 
     async def post_event(self, event: Manifest) -> None:

@@ -43,6 +43,36 @@ def find_difference(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> str
     return _path(_body_of(manifest), live) or ""
 
 
+def build_change(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the JSON merge patch that makes a live object as a manifest has it.
+
+    None when a list differs: a merge patch would take away what others have put in.
+    """
+    return _change(_body_of(manifest), live)
+
+
+def without_nulls(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as an object: without the labels and annotations that must not be there."""
+    meta = dict(manifest["metadata"])
+    for part in ("labels", "annotations"):
+        if part in meta:
+            meta[part] = {key: value for key, value in meta[part].items() if value is not None}
+    return {**manifest, "metadata": meta}
+
+
+def build_merge(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON merge patch (RFC 7396) that makes `before` into `after`; lists go whole."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for key, value in after.items():
+        there = before.get(key)
+        if isinstance(there, Mapping) and isinstance(value, Mapping):
+            if inner := build_merge(there, value):
+                patch[key] = inner
+        elif key not in before or there != value:
+            patch[key] = value
+    return patch
+
+
 def _body_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     # The items of a list do not say of what kind they are.
     return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
@@ -52,7 +82,8 @@ def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     # A loop: a generator costs twice as much.
     for key, value in wanted.items():
         if key not in live:
-            if value == []:  # the server leaves an empty list out; {} says something: emptyDir
+            # The server leaves an empty list out ({} says something: emptyDir); None is an absence.
+            if value is None or value == []:
                 continue
             return False
         there = live[key]
@@ -61,6 +92,22 @@ def _has_all(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
         if not is_part_of(value, there):
             return False
     return True
+
+
+def _change(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any] | None:
+    change: dict[str, Any] = {}
+    for key, value in wanted.items():
+        if _has_all({key: value}, live):
+            continue
+        there = live.get(key)
+        if isinstance(value, list):
+            return None
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            value = _change(value, there)
+            if value is None:
+                return None
+        change[key] = value
+    return change
 
 
 def _by_key(field: str, items: Any) -> Any:

@@ -59,6 +59,16 @@ class Metrics:
             buckets=PASS_BUCKETS,
             registry=self._registry,
         )
+        self._pass_cpu = prometheus_client.Counter(
+            "chatmodel_operator_reconcile_cpu_seconds",
+            "CPU of passes, what they wait for left out; their requests' share is in it.",
+            registry=self._registry,
+        )
+        self._request_cpu = prometheus_client.Counter(
+            "chatmodel_operator_api_request_cpu_seconds",
+            "CPU of requests to the API server: JSON and HTTP, without TLS and waiting.",
+            registry=self._registry,
+        )
         self._requests = prometheus_client.Counter(
             "chatmodel_operator_api_requests",
             "Requests to the API server, without watches; code none: no answer.",
@@ -89,6 +99,14 @@ class Metrics:
         self._passes.labels(result).inc()
         self._pass_seconds.observe(seconds)
 
+    def count_pass_cpu(self, seconds: float) -> None:
+        """Count the CPU of a pass that is over."""
+        self._pass_cpu.inc(seconds)
+
+    def count_request_cpu(self, seconds: float) -> None:
+        """Count the CPU of a request that is over."""
+        self._request_cpu.inc(seconds)
+
     def count_request(self, method: str, path: str, code: int | None) -> None:
         """Count a request to the API server; no code means that there was no answer."""
         place = place_of(path)
@@ -101,6 +119,10 @@ class Metrics:
         """Count a verdict that has been written."""
         self._rollouts.labels(outcome.result).inc()
         self._rollout_seconds.labels(outcome.result).observe(outcome.seconds)
+
+    def families(self) -> Iterable[core.Metric]:
+        """Return everything as it is now, for the page of metrics."""
+        return self._registry.collect()
 
     def render(self) -> bytes:
         """Return the text of a scrape; a thread may do it, since cached objects never change."""

@@ -195,6 +195,27 @@ def _read_source(text: str) -> Source | None:
         return None
 
 
+def is_news(kind: str, before: Raw | None, after: Raw) -> bool:
+    """Say whether a change of an object can change what a pass does.
+
+    A Deployment's status moves four times while one pod starts, and the pod's own about as often.
+    """
+    if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
+        return True
+    if kind == "Pod":
+        return read_pod(before) != read_pod(after)
+    if kind == "Deployment":
+        return _look_of(before) != _look_of(after)
+    return True
+
+
+def _look_of(deployment: Raw) -> tuple[object, ...]:
+    """Return all of a Deployment but the counts and times of its status."""
+    meta, found = deployment["metadata"], read_deployment(deployment)
+    ours = (meta.get(part) for part in ("labels", "annotations", "ownerReferences"))
+    return (found.is_deleting, found.refused, found.refused_since, deployment["spec"], *ours)
+
+
 def read_claim(raw: Raw, trouble: str) -> Claim:
     """Return what matters of the claim."""
     status = raw.get("status") or {}

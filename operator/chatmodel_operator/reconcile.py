@@ -29,6 +29,7 @@ from chatmodel_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 NAME_TAKEN_SECONDS = 5.0
+BRIEF_SECONDS = 1.0
 
 
 class Reconciler:
@@ -55,7 +56,8 @@ class Reconciler:
         observed = await self._api.observe(namespace, name)
         if observed is None or observed.chatmodel.is_deleting:
             return None  # the garbage collector takes the children
-        plan = rollout.plan_rollout(observed, self._settings, self._api.now())
+        answer = self._questions.find_answer(observed)
+        plan = rollout.plan_answered(observed, answer, self._settings, self._api.now())
         if plan.is_idle:
             await self._report(observed, plan)
             return None
@@ -69,9 +71,10 @@ class Reconciler:
             await self._report(observed, _refused(plan, error))
             raise
         plan = self._with_contested(observed, plan, manifests)
+        asked = [self._questions.ask(observed.chatmodel, each) for each in plan.questions]
+        if status.is_brief(observed.chatmodel, plan) and (rest := BRIEF_SECONDS - sum(asked)) > 0:
+            return min(rest, plan.requeue_after or rest)
         await self._report(observed, plan)
-        for question in plan.questions:
-            self._questions.ask(observed.chatmodel, question)
         return plan.requeue_after
 
     async def _record(self, observed: Observed, plan: rollout.Plan) -> float | None:

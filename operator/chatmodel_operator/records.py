@@ -9,8 +9,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from chatmodel_operator import receipts, standing, verdicts
-from chatmodel_operator.api.chatmodelrevision import FAILED, VERIFIED
-from chatmodel_operator.observed import parse_time
+from chatmodel_operator.api.chatmodelrevision import (
+    FAILED,
+    VERIFIED,
+    ChatModelRevisionStatus,
+)
+from chatmodel_operator.observed import Observed, parse_time
 from chatmodel_operator.scene import Record, Scene
 
 RULES: tuple[Callable[[Scene], Record | None], ...] = (
@@ -39,6 +43,14 @@ def next_record(scene: Scene) -> Record | None:
         if (record := rule(scene)) is not None:
             return _without_idle_clearing(record)
     return None
+
+
+def as_written(observed: Observed, record: Record) -> Observed:
+    """Return the picture as it will be once a record is written."""
+    status = ChatModelRevisionStatus.model_validate(record.revision.status.dump() | record.status)
+    changed = dataclasses.replace(record.revision, status=status)
+    revisions = tuple(changed if r is record.revision else r for r in observed.revisions)
+    return dataclasses.replace(observed, revisions=revisions)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,6 +113,22 @@ def plan_rollout(observed: Observed, settings: Settings, now: datetime.datetime)
     return _plan(Scene(observed, standing.stand(observed, target), settings, now))
 
 
+def plan_answered(
+    observed: Observed, answer: Record | None, settings: Settings, now: datetime.datetime
+) -> Plan:
+    """Return what to do when a pod has given the right answer, if it has.
+
+    The answer is recorded first, in one write with what it makes the next record of its revision.
+    """
+    if answer is None:
+        return plan_rollout(observed, settings, now)
+    plan = plan_rollout(records.as_written(observed, answer), settings, now)
+    following = plan.record
+    if following is not None and following.revision.uid == answer.revision.uid:
+        answer = dataclasses.replace(answer, status=answer.status | following.status)
+    return Plan(Reason.Pending, "an answer is recorded", plan.cast, record=answer)
+
+
 def _plan_pinned(observed: Observed, settings: Settings, now: datetime.datetime, name: str) -> Plan:
     """Return the plan for a pinned revision; one that cannot be had changes nothing."""
     found = observed.find(name)

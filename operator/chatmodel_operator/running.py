@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-from chatmodel_operator import names, settings, tasks
+from chatmodel_operator import cputime, names, settings, tasks
 from chatmodel_operator.api_client import ApiClient, Connection
 from chatmodel_operator.cache import Object, owner_of
 from chatmodel_operator.cluster import Cluster
@@ -47,7 +47,10 @@ class Operator:
         self._connect = connect
         counts = self._metrics = Metrics(self._sources())
         self.cluster = Cluster(
-            connect, on_answer=counts.count_request, may_write=lambda: self._is_leading()
+            connect,
+            on_answer=counts.count_request,
+            on_cpu=counts.count_request_cpu,
+            may_write=lambda: self._is_leading(),
         )
         self.watches = Watches(self.cluster.reads.cache, self.look_at)
         self.questions = Questions(self.cluster, lambda *key: self.queue.nudge(key))
@@ -97,7 +100,8 @@ class Operator:
 
     async def _look(self, namespace: str, name: str) -> float | None:
         try:
-            return await self._reconciler.reconcile(namespace, name)
+            story = self._reconciler.reconcile(namespace, name)
+            return await cputime.Counted(story, self._metrics.count_pass_cpu)
         except (ClusterError, asyncio.CancelledError):
             self.cluster.forget(namespace, name)  # who knows what has been done
             raise

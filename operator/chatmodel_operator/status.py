@@ -41,6 +41,18 @@ def build_status(observed: Observed, plan: rollout.Plan, now: datetime.datetime)
     return {key: value for key, value in body.items() if value is not None}
 
 
+def is_brief(chatmodel: ChatModel, plan: rollout.Plan) -> bool:
+    """Say whether a status will most likely be another's within the second.
+
+    A pod that is asked mostly answers at once; what was said of this generation before still holds.
+    """
+    before = chatmodel.raw.get("status") or {}
+    said = _ready(before)
+    if said is None or before.get("observedGeneration") != chatmodel.generation:
+        return False
+    return plan.reason is Reason.Verifying and said["reason"] != Reason.Verifying
+
+
 def _reference(revision: Revision | None) -> Body | None:
     if revision is None:
         return None

@@ -9,15 +9,15 @@ Decides nothing else.
 """
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import pydantic_core
 
-from chatmodel_operator import cache, pacing
+from chatmodel_operator import cache, pacing, reading
 from chatmodel_operator.api_client import Connection, Place, place_of, read_retry_after
 
 OnNews = Callable[[str, cache.Object], None]
@@ -108,7 +108,7 @@ class Watches:
                 raise aiohttp.ClientPayloadError(text)
             raise aiohttp.ClientConnectionError(text)
         try:
-            body = await response.json()
+            body = await response.json(loads=pydantic_core.from_json)
             items, meta = list(body["items"] or []), body["metadata"]
             version, following = int(meta["resourceVersion"]), meta.get("continue")
         except (ValueError, KeyError, TypeError, aiohttp.ContentTypeError) as error:
@@ -172,15 +172,26 @@ class _Events:
         finally:
             self._store.close(self._place.kind, self._place.namespace)
 
+    def _see(self, body: cache.Object) -> None:
+        """Keep what was added or changed; tell of it when it can matter."""
+        kind, meta = self._place.kind, body["metadata"]
+        name = meta.get("namespace", ""), meta["name"]
+        before = self._store.get(kind, *name)
+        if not self._store.see(kind, body):
+            return  # what we wrote ourselves is known already
+        after = self._store.get(kind, *name)
+        assert after is not None
+        if reading.is_news(kind, before, after):
+            self._on_news(kind, after)
+
     def _take(self, line: bytes) -> bytes:
         """Return what kopf is to hear of an event: nothing of changes, which are told here."""
         try:
-            event = json.loads(line)
+            # Of equal short texts it makes one object: half the memory of a thousand ChatModels.
+            event = pydantic_core.from_json(line)
             what, body = event["type"], event["object"]
             if what in ("ADDED", "MODIFIED"):
-                # What we wrote ourselves is known already, and no news.
-                if self._store.see(self._place.kind, body):
-                    self._on_news(self._place.kind, body)
+                self._see(body)
                 return b""
             if what == "DELETED":
                 self._store.see(self._place.kind, body, is_deleted=True)

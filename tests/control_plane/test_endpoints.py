@@ -85,7 +85,7 @@ def test_a_verdict_is_counted_once_and_a_deleted_chatmodel_has_no_series(
 def test_log_lines_are_json_and_say_which_chatmodel_they_are_about(
     fleet: Fleet, nowhere: str
 ) -> None:
-    rule = {"action": "status", "status": 500, "verb": "PATCH", "path": "/services/", "times": 1}
+    rule = {"action": "status", "status": 500, "verb": "POST", "path": "/services", "times": 1}
     running = fleet.start("a", rule)
     wait_for(running.leads, "the operator to lead")
     fleet.kube.apply(chatmodel("triage", mode="mock", instanceClassName=nowhere))

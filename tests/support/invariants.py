@@ -67,9 +67,9 @@ def last_good_advances_after_answer_and_bake(before: World, write: Write, after:
     if change[0] is None:
         known = facts.stamps(before, name).get(names.LABEL_VERDICT)
         return "" if known == "Verified" else f"{name} is Verified out of nothing"
-    status = before.status_of(name)
-    since = parse_time(status.get("servingAt"))
-    if not status.get("answeredAt") or since is None or before.selected() != name:
+    since = parse_time(before.status_of(name).get("servingAt"))
+    answered = after.status_of(name).get("answeredAt")
+    if not answered or since is None or before.selected() != name:
         return f"{name} is Verified without answer or traffic"
     bake = datetime.timedelta(seconds=facts.rollout(before).get("bakeSeconds", 60)) + AGE
     if facts.last_good(before, name) is not None and before.now() < since + bake:

@@ -127,6 +127,12 @@ STORIES: dict[str, Story] = {
         (60, model("better")),
         (90, befall()),
     ],
+    "an-answer-that-takes-long-is-waited-for": [
+        (0, edit(**GOOD)),
+        (50, befall("slow-answers")),
+        (60, model("better")),
+        (70, befall()),
+    ],
     "a-spec-that-cannot-be-read-changes-nothing": [
         (0, edit(**GOOD)),
         (60, edit(mode="gpt")),

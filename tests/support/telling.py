@@ -115,11 +115,13 @@ class Teller:
             self.kills += 1
             for write in writes[: self.chance.randint(0, len(writes))]:
                 write.carry_out(world)
-            world.asked = frozenset()
+            world.asked, world.answer = frozenset(), None
             return True
         for write in writes:
             write.carry_out(world)
         asked, world.asked = world.asked, world.asked | found.asked
+        if found.forgets:
+            world.answer = None
         self.pause = found.pause
         return bool(writes) or found.pause == 0.0 or asked != world.asked
 
@@ -134,7 +136,7 @@ class Teller:
         is_moved, after = known
         if is_moved:
             world.objects, world.pods = dict(after.objects), dict(after.pods)
-            world.asked = after.asked
+            world.asked, world.answer = after.asked, after.answer
         return is_moved
 
     def check(self) -> None:

@@ -12,7 +12,16 @@ from typing import Any
 from tiny_table import TABLE, Raw
 from tiny_world import CHATMODEL, Key, World, merged
 
-from chatmodel_operator import comparing, errors, names, observed, reading, reconcile, rollout
+from chatmodel_operator import (
+    comparing,
+    errors,
+    names,
+    observed,
+    reading,
+    reconcile,
+    rollout,
+    scene,
+)
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.cache import Stored
 from chatmodel_operator.observed import format_time
@@ -25,6 +34,7 @@ CLASS = Stored(
         "spec": InstanceClassSpec.model_validate(_SIZE).dump(),
     }
 )
+SLOW_SECONDS = 5.0
 INSIDE = {"modelID": "demo/inside", "commit": "e" * 40, "weightBytes": 8, "image": "inside:1"}
 TOO_LARGE = INSIDE | {"modelID": "demo/inside-huge", "weightBytes": 10**12}
 SETTINGS = Settings(
@@ -55,6 +65,7 @@ class Pass:
 
     writes: list[Write] = dataclasses.field(default_factory=list)
     asked: frozenset[str] = frozenset()
+    forgets: bool = False  # whether the answer that has come is written, or of no use
     pause: float | None = None
     error: errors.ClusterError | None = None
 
@@ -139,10 +150,23 @@ class TinyCluster:
     async def post_event(self, event: Raw) -> None:
         """Events repeat what the status says."""
 
-    def ask(self, chatmodel: Any, question: rollout.Question) -> None:
-        """Take a question; the world answers it in its own time."""
+    def ask(self, chatmodel: Any, question: rollout.Question) -> float:
+        """Take a question; the world answers it in its own time, at once as far as anyone knows."""
         if question.kind == "verify":
             self.found.asked |= {question.revision.name}
+        return SLOW_SECONDS if "slow-answers" in self._world.hazards else 0.0
+
+    def find_answer(self, seen: observed.Observed) -> scene.Record | None:
+        if self._world.answer is None:
+            return None
+        name, started_at, stamp = self._world.answer
+        self.found.forgets = True
+        revision = seen.find(name)
+        if revision is None or revision.status.started_at != started_at:
+            return None
+        if revision.is_answered or not revision.is_open:
+            return None
+        return scene.Record(revision, {"answeredAt": stamp, "progressAt": stamp})
 
     def _write(self, line: str, key: Key, body: Raw | None) -> None:
         write = Write(line, key, None if body is None else TABLE.keep(key[0], body))
@@ -151,6 +175,7 @@ class TinyCluster:
 
     def _applied(self, key: Key, manifest: Raw) -> Raw:
         """Return the body that the API server stores for a manifest."""
+        manifest = comparing.without_nulls(manifest)
         there = self._world.objects.get(key) or {"metadata": {}, "status": {}}
         body = {k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "metadata")}
         new = {"uid": f"u-{key[0]}-{key[1]}", "creationTimestamp": format_time(self._world.now())}

@@ -3,7 +3,7 @@
 It plays user, Deployment controller, Job controller, scheduler and kubelet, one move at a time.
 Time moves only when told. Model ids steer pods (see `tiny_pods`). `room` is how many serving pods
 the only node takes; `hazards` are what the surroundings do: no-class, quota, nominated, hub-down,
-slow-hub, and `spoilt <word>` for models whose new pods do not load any more.
+slow-hub, slow-answers, and `spoilt <word>` for models whose new pods do not load any more.
 
 Bodies are kept in `tiny_table`, equal ones once: a state of the world is known again by which
 bodies it has.
@@ -36,6 +36,8 @@ class World:
         self.objects: dict[Key, Raw] = {}
         self.pods: dict[str, Raw] = {}
         self.asked: frozenset[str] = frozenset()
+        # What the operator remembers until it is written: revision, its attempt, time.
+        self.answer: tuple[str, str | None, str] | None = None
         self.hazards: frozenset[str] = frozenset()
         self.log: list[str] = []
         self.writes = 0
@@ -45,6 +47,7 @@ class World:
         world = World(self.room)
         world.seconds, world.asked, world.hazards = self.seconds, self.asked, self.hazards
         world.objects, world.pods = dict(self.objects), dict(self.pods)
+        world.answer = self.answer
         return world
 
     def key(self) -> tuple[Any, ...]:
@@ -52,7 +55,7 @@ class World:
         # What is stored is not forgotten before `telling.clear`, so that its id is its own.
         bodies = frozenset(map(id, self.objects.values()))
         pods = frozenset(map(id, self.pods.values()))
-        return self.seconds, self.hazards, bodies, pods
+        return self.seconds, self.hazards, bodies, pods, self.answer
 
     def now(self) -> datetime.datetime:
         """Return the time of the API server."""
@@ -167,11 +170,6 @@ class World:
         kept = self.objects[key] = TABLE.keep(key[0], body)
         return kept
 
-    def note(self, revision: str, status: Raw) -> None:
-        """Merge the answer to a side question into a revision's status."""
-        key = ("ChatModelRevision", revision)
-        self.put(key, merged(self.objects[key], "status", status))
-
     def _put_pod(self, name: str, pod: Raw, status: Raw) -> bool:
         self.pods[name] = TABLE.keep("Pod", pod | {"status": status})
         return True
@@ -201,6 +199,8 @@ class World:
 
     def _answer(self, revision: str) -> bool:
         """Answer a verification, as a Ready pod would; without one the question is lost."""
+        if "slow-answers" in self.hazards:
+            return False
         self.asked -= {revision}
         body = self.objects.get(("ChatModelRevision", revision))
         if body is None or not self.ready_pods(revision):
@@ -208,10 +208,10 @@ class World:
         if "bad-verify" in str(body["spec"]["source"].get("modelID")):
             count = (body["status"].get("verification") or {}).get("failures", 0) + 1
             wrong = {"failures": count, "reason": "VerificationFailed", "message": "it was empty"}
-            self.note(revision, {"verification": wrong})
+            key = ("ChatModelRevision", revision)
+            self.put(key, merged(body, "status", {"verification": wrong}))
         else:
-            stamp = format_time(self.now())
-            self.note(revision, {"answeredAt": stamp, "progressAt": stamp})
+            self.answer = revision, body["status"].get("startedAt"), format_time(self.now())
         return True
 
     def _step_deployment(self, name: str, body: Raw) -> bool:

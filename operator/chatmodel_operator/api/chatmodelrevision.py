@@ -18,7 +18,15 @@ from chatmodel_operator.api.chatmodel import (
 )
 from chatmodel_operator.api.chatmodelcache import CacheStrategy
 from chatmodel_operator.api.chatmodelstatus import Download
-from chatmodel_operator.api.fields import ATOMIC, FREE_FORM, IMMUTABLE, Body, Timestamp, cel
+from chatmodel_operator.api.fields import (
+    ATOMIC,
+    FREE_FORM,
+    IMMUTABLE,
+    NO_RULES,
+    Body,
+    Timestamp,
+    cel,
+)
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 
 KIND = "ChatModelRevision"
@@ -117,7 +125,7 @@ class ChatModelRevisionSpec(Body):
         description="What identifies this revision.", json_schema_extra=IMMUTABLE | ATOMIC
     )
     instance_class: InstanceClassSpec | None = pydantic.Field(
-        default=None, description="Copy of the InstanceClass.", json_schema_extra=ATOMIC
+        default=None, description="Copy of the InstanceClass.", json_schema_extra=ATOMIC | NO_RULES
     )
     commit: str | None = pydantic.Field(
         default=None, pattern=r"^[0-9a-f]{40}$", description="The model's commit."

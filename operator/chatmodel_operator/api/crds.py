@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from chatmodel_operator.api import chatmodel, chatmodelrevision, chatmodelstatus, instanceclass
-from chatmodel_operator.api.fields import GROUP, VERSION, cel
+from chatmodel_operator.api.fields import ATOMIC, GROUP, VERSION, cel
 
 Schema = dict[str, Any]
 
@@ -159,7 +159,7 @@ def build_crd(kind: Kind) -> Schema:
         "additionalPrinterColumns": [_column(column) for column in kind.columns],
     }
     if kind.status is not None:
-        properties["status"] = build_schema(kind.status)
+        properties["status"] = build_schema(kind.status) | ATOMIC
         if kind.status_default is not None:
             properties["status"]["default"] = kind.status_default
         version["subresources"] = {"status": {}} | kind.subresources
@@ -232,6 +232,8 @@ def _plain(schema: Schema) -> Schema:
         if bound in out:  # numbers in JSON Schema, flags beside minimum and maximum in a CRD
             out[bound.removeprefix("exclusive").lower()] = out[bound]
             out[bound] = True
+    if out.get("x-kubernetes-validations") == []:
+        del out["x-kubernetes-validations"]
     if out.get("x-kubernetes-preserve-unknown-fields"):
         out.pop("additionalProperties", None)
     if out.get("x-kubernetes-int-or-string"):

@@ -36,6 +36,8 @@ IMMUTABLE = cel(("self == oldSelf", "is immutable"))
 # Written whole, by one writer: the API server need not keep, and read at every write, who owns each
 # of its leaves.
 ATOMIC: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+# Of a copy whose original was checked, and which is set once: rules are run at every write.
+NO_RULES = cel()
 FREE_FORM: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
 Timestamp = Annotated[str, pydantic.Field(json_schema_extra={"format": "date-time"})]

@@ -27,22 +27,28 @@ def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) ->
     }
 
 
-def _stamp(revision: Revision) -> dict[str, str]:
-    """Return the verdict and its time as labels: what is left when the revision object is lost."""
+def _stamp(revision: Revision) -> dict[str, str | None]:
+    """Return the verdict and its time as labels: what is left when the revision object is lost.
+
+    None takes away what was said of an earlier attempt; a blank revision says nothing.
+    """
     status = revision.status
+    if status.verdict is None:
+        return {}
     at = status.failed_at if revision.is_failed else status.verified_at
-    stamp = {names.LABEL_VERDICT: status.verdict, names.LABEL_VERDICT_AT: format_label_time(at)}
-    return {key: value for key, value in stamp.items() if value is not None}
+    return {names.LABEL_VERDICT: status.verdict, names.LABEL_VERDICT_AT: format_label_time(at)}
 
 
-def _receipt(revision: Revision) -> dict[str, str]:
+def _receipt(revision: Revision) -> dict[str, str | None]:
     """Return the rest of it as annotations; values of labels are short and know few signs."""
-    failed = revision.is_failed
-    facts = {
+    receipt: dict[str, str | None] = {
         names.ANNOTATION_NUMBER: str(revision.number),
-        names.ANNOTATION_COMMIT: revision.spec.commit,
-        names.ANNOTATION_REASON: revision.status.reason if failed else None,
-        names.ANNOTATION_MESSAGE: revision.status.message if failed else None,
         names.ANNOTATION_SOURCE: revision.source_text,
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    if revision.spec.commit is not None:
+        receipt[names.ANNOTATION_COMMIT] = revision.spec.commit
+    if revision.status.verdict is not None:
+        failed = revision.is_failed
+        receipt[names.ANNOTATION_REASON] = revision.status.reason if failed else None
+        receipt[names.ANNOTATION_MESSAGE] = revision.status.message if failed else None
+    return receipt

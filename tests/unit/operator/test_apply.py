@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rendered import MOCK, QWEN, manifests
 
-from chatmodel_operator.comparing import is_part_of
+from chatmodel_operator.comparing import build_change, build_merge, is_applied, is_part_of
 
 LIVE: dict[str, Any] = {
     "metadata": {"name": "triage", "uid": "1", "labels": {"a": "1", "theirs": "2"}},
@@ -49,6 +49,60 @@ def test_this_is_there_already(wanted: Any) -> None:
 )
 def test_this_has_to_be_written(wanted: Any) -> None:
     assert not is_part_of(wanted, LIVE)
+
+
+def manifest(**parts: Any) -> Any:
+    return {"apiVersion": "v1", "kind": "Service"} | parts
+
+
+@pytest.mark.parametrize(
+    ("wanted", "change"),
+    [
+        pytest.param(manifest(spec={"replicas": 1}), {}, id="nothing"),
+        pytest.param(
+            manifest(spec={"replicas": 2, "progressDeadlineSeconds": 600}),
+            {"spec": {"replicas": 2}},
+            id="one number",
+        ),
+        pytest.param(
+            manifest(metadata={"labels": {"a": "1", "b": "2", "theirs": None}}),
+            {"metadata": {"labels": {"b": "2", "theirs": None}}},
+            id="a label that is new, and one that must not be there",
+        ),
+        pytest.param(
+            manifest(metadata={"annotations": {"x": "y"}}),
+            {"metadata": {"annotations": {"x": "y"}}},
+            id="the first annotation",
+        ),
+        pytest.param(
+            manifest(spec={"ports": [{"port": 8003}], "replicas": 2}), None, id="a list as well"
+        ),
+    ],
+)
+def test_a_change_holds_what_differs_unless_that_is_a_list(wanted: Any, change: Any) -> None:
+    assert build_change(wanted, LIVE) == change
+
+
+def test_a_label_that_must_not_be_there_is_a_difference() -> None:
+    assert not is_applied(manifest(metadata={"labels": {"theirs": None}}), LIVE)
+    assert is_applied(manifest(metadata={"labels": {"other": None}}), LIVE)
+
+
+@pytest.mark.parametrize(
+    ("after", "patch"),
+    [
+        pytest.param({"a": 1, "b": {"c": 1, "d": 2}, "e": [1, 2]}, {}, id="nothing"),
+        pytest.param({"a": 2, "b": {"c": 1, "d": 2}, "e": [1, 2]}, {"a": 2}, id="a value"),
+        pytest.param({"a": 1, "b": {"c": 1}, "e": [1, 2]}, {"b": {"d": None}}, id="a key less"),
+        pytest.param({"a": 1}, {"b": None, "e": None}, id="an object and a list less"),
+        pytest.param(
+            {"a": {"x": 1}, "b": 1, "e": [2]}, {"a": {"x": 1}, "b": 1, "e": [2]}, id="all else"
+        ),
+    ],
+)
+def test_a_merge_patch_makes_one_body_into_another(after: Any, patch: Any) -> None:
+    before = {"a": 1, "b": {"c": 1, "d": 2}, "e": [1, 2]}
+    assert build_merge(before, after) == patch
 
 
 def test_the_order_of_a_list_counts() -> None:

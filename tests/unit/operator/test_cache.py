@@ -111,6 +111,14 @@ def test_an_object_that_changes_hands_is_found_at_its_new_owner() -> None:
     assert [i["spec"] for i in store.children("Deployment", ("clinic", "other"))] == [12]
 
 
+def test_of_pods_nothing_is_kept_that_nobody_reads() -> None:
+    store = Cache(("Pod", "Deployment"))
+    for kind in store.kinds:
+        store.put(kind, body(5), is_live=True)
+    kept = {kind: store.get(kind, "clinic", "triage-1") or {} for kind in store.kinds}
+    assert ["spec" in kept[kind] for kind in ("Pod", "Deployment")] == [False, True]
+
+
 def test_nothing_is_kept_of_managed_fields() -> None:
     (item,) = filled(body(5)).children("Deployment", KEY)
     assert "managedFields" not in item["metadata"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from jumping import Work, run
 from prometheus_client import parser
 from prometheus_client.samples import Sample
 
-from chatmodel_operator import logs, metrics, workqueue
+from chatmodel_operator import logs, metrics, metrics_page, workqueue
 from chatmodel_operator.records import Outcome
 
 KEY = ("clinic", "triage")
@@ -126,6 +127,14 @@ def test_every_result_is_there_from_the_start() -> None:
     assert value(found, "chatmodel_rollouts_total", result="rolled_back") == 1
     assert value(found, "chatmodel_rollouts_total", result="completed") == 0
     assert value(found, "chatmodel_operator_reconcile_total", result="error") == 0
+
+
+def test_the_page_has_every_series_about_the_operator() -> None:
+    page = metrics_page.build_page()
+    found = {s.name for s in samples(metrics.Metrics(IDLE)) if s.name.startswith("chatmodel_")}
+    names = {re.sub(r"_(bucket|count|sum)$", "", name) for name in found}
+    assert names
+    assert all(f"`{name}`" in page for name in names)
 
 
 def test_a_line_of_a_pass_names_its_chatmodel_and_others_none() -> None:

@@ -235,3 +235,24 @@ def test_the_note_of_an_event_has_at_most_1024_bytes() -> None:
     event = event_of(None, status_with(Reason.Unschedulable, "x" * 9000))
     assert event is not None
     assert len(event["note"].encode()) <= 1024  # the server counts bytes, and refuses more
+
+
+@pytest.mark.parametrize(
+    ("said", "generation", "now", "is_brief"),
+    [
+        pytest.param(Reason.Starting, 1, Reason.Verifying, True, id="a pod is asked"),
+        pytest.param(Reason.Starting, 1, Reason.Unschedulable, False, id="anything else"),
+        pytest.param(Reason.Verifying, 1, Reason.Verifying, False, id="it was said already"),
+        pytest.param(Reason.Serving, 2, Reason.Verifying, False, id="of an older generation"),
+    ],
+)
+def test_only_that_a_pod_is_asked_can_wait_a_second(
+    said: Reason, generation: int, now: Reason, is_brief: bool
+) -> None:
+    before = status_with(said) | {"observedGeneration": 1}
+    model = chatmodel(at_generation=generation, status=before)
+    assert status.is_brief(model, rollout.Plan(now, "")) is is_brief
+
+
+def test_a_first_status_waits_for_nothing() -> None:
+    assert not status.is_brief(chatmodel(), rollout.Plan(Reason.Verifying, ""))

@@ -1,0 +1,61 @@
+"""The page of the operator's metrics, `docs/operator-metrics.md`, written from a scrape of none.
+
+Run by `make generate` as `python -m chatmodel_operator.metrics_page`, with --check by `make check`.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from chatmodel_operator.metrics import Metrics, Sources
+
+HEAD = """# Metrics of the operator
+
+`GET /metrics` on the port that `healthPort` of its settings names, in Prometheus' text format.
+Generated from `operator/chatmodel_operator/metrics.py`. Labels come from closed sets; namespace and
+name are in the series about a ChatModel only.
+
+The CPU of a pass is that of its own steps, `reconcile_cpu`; what its requests take of it, JSON and
+HTTP, is in `api_request_cpu` as well, so that the difference of the two is planning and rendering.
+Watches, TLS and verification are in `process_cpu_seconds_total` alone.
+
+| metric | kind | meaning |
+| --- | --- | --- |
+"""
+TAIL = """
+Beside them `process_resident_memory_bytes`, `process_cpu_seconds_total` and the other `process_`
+metrics that every Prometheus client has.
+"""
+
+
+def build_page() -> str:
+    """Return `docs/operator-metrics.md`."""
+    idle = Sources(list, lambda: 0, lambda: False, lambda: 0, lambda: 0)
+    rows = [
+        f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} |"
+        f" {family.documentation} |\n"
+        for family in Metrics(idle).families()
+        if family.name.startswith("chatmodel_")
+    ]
+    return HEAD + "".join(rows) + TAIL
+
+
+def main() -> None:
+    """Write the page, or with --check say whether it is in step."""
+    parser = argparse.ArgumentParser(description="Write docs/operator-metrics.md.")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("docs/operator-metrics.md")
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 on a difference"
+    )
+    args = parser.parse_args()
+    page = build_page()
+    if not args.check:
+        args.out.write_text(page)
+    elif not args.out.exists() or args.out.read_text() != page:
+        sys.exit(f"{args.out} is not in step: run python -m chatmodel_operator.metrics_page")
+
+
+if __name__ == "__main__":
+    main()
