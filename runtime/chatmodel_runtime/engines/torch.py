@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import pathlib
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -23,6 +24,7 @@ BATCH_TOKENS = 512  # so that a long prompt does not hold up the answers under w
 KV_TOKENS = 32_768
 MAX_ACTIVE = 32
 NO_END = -1
+TRIED_TOKENS = 2
 # How often a waiting thread of OpenMP looks for work before it sleeps: for some 0.1 ms, longer than
 # the pauses within a step. The default is a hundred times that: where others use the CPUs as well,
 # steps waited for threads that only looked (a third as many steps, at a load of 10 on two CPUs).
@@ -47,7 +49,7 @@ class TorchEngine:
         self._prefixes: Any = None
 
     def load(self) -> None:
-        """Load tokenizer and weights from disk alone, and generate for a first time.
+        """Load tokenizer and weights from disk alone, and measure a few steps.
 
         Raises `BadModel`: ChatTemplateMissing, InsufficientMemory, EngineUnsupported, or
         ModelLoadFailed also when weights are missing or do not fit the configuration, which the
@@ -71,7 +73,7 @@ class TorchEngine:
         model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self._ends = _end_tokens(model, self.tokenizer.end_token)
         self._start(model)
-        self._try()
+        self._threads = machine.choose_threads(self._threads, self._time_step)
 
     def _start(self, model: Any) -> None:
         from chatmodel_runtime.engines import torch_attention, torch_packing, torch_sampling
@@ -104,13 +106,17 @@ class TorchEngine:
     def _after_step(self, *_: Any) -> None:
         self.pulse.end()
 
-    def _try(self) -> None:
+    def _time_step(self, threads: int) -> float:
+        """Return the seconds that one token of one request takes with so many threads."""
+        self._threads = threads
+        started = time.monotonic()
         asked = self._manager.add_request(
-            self.tokenizer.encode("a b c d"), max_new_tokens=2, eos_token_id=NO_END
+            self.tokenizer.encode("a b c d"), max_new_tokens=TRIED_TOKENS, eos_token_id=NO_END
         )
         done = asked and self._manager.get_result(asked)
         if not done or done.error:
             raise BadModel("ModelLoadFailed", "the model does not generate")
+        return (time.monotonic() - started) / TRIED_TOKENS
 
     async def submit(self, request: Request) -> AsyncGenerator[Step]:
         """Generate until an end token or `max_tokens`; closing the generator cancels.
