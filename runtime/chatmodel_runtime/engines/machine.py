@@ -6,6 +6,7 @@ Called by engines and `__main__`. Reads cgroup files of both versions and the na
 import math
 import os
 import pathlib
+from collections.abc import Callable
 
 from chatmodel_runtime.errors import BadModel
 
@@ -14,6 +15,7 @@ MIN_KV_TOKENS = 1024
 # Measured: the libraries and one step's activations, beside weights and KV cache.
 OWN_BYTES = GIB // 2
 SPARE = 0.2
+TRIES, LONG_STEP = 2, 0.2
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
 _DEVICES = pathlib.Path("/dev")
 _UNLIMITED = 2**60  # version 1 says "no limit" as a number of pages near 2**63
@@ -31,6 +33,21 @@ def count_threads(root: pathlib.Path = _CGROUP) -> int:
         if len(words) == 2 and words[0].isdigit() and int(words[0]) > 0:
             return max(1, min(available, math.floor(int(words[0]) / int(words[1]))))
     return max(1, available)
+
+
+def choose_threads(most: int, time_step: Callable[[int], float]) -> int:
+    """Return `most` threads, or one where that takes a tenth less time: beside busy neighbours.
+
+    `time_step` says how many seconds a step takes with so many threads. They take turns, so that a
+    busy moment meets both; what is slow in the first steps of each does not count.
+    """
+    time_step(most)
+    if most == 1 or time_step(most) > LONG_STEP:
+        return most
+    time_step(1)
+    turns = [(time_step(most), time_step(1)) for _ in range(TRIES)]
+    all_of_them, one = (sum(seconds) for seconds in zip(*turns, strict=True))
+    return 1 if one < 0.9 * all_of_them else most
 
 
 def count_gpus(root: pathlib.Path = _DEVICES) -> int:

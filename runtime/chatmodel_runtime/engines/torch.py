@@ -23,7 +23,7 @@ BATCH_TOKENS = 512  # so that a long prompt does not hold up the answers under w
 KV_TOKENS = 32_768
 MAX_ACTIVE = 32
 NO_END = -1
-MEASURE_TOKENS, MEASURE_SECONDS = 3, 0.3
+TRIED_TOKENS = 2
 
 
 class TorchEngine:
@@ -38,7 +38,6 @@ class TorchEngine:
         self.pulse = Pulse()
         self._dir = model_dir
         self._threads = threads or machine.count_threads()
-        self._plain_rows = 0
         self._ends: list[int] = []
         self._manager: Any = None
         self._sampler: Any = None
@@ -60,18 +59,21 @@ class TorchEngine:
         transformers.logging.disable_progress_bar()
         # It would warn with tokens of prompts.
         logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
-        torch.set_num_threads(self._threads)
+        # Only the batching thread is given helpers: with more threads than CPUs each would sleep
+        # as soon as it waits, and be woken for each product (measured: a third fewer tokens).
+        torch.set_num_threads(1)
         self.tokenizer = HfTokenizer(self._dir)
         model = _load_model(self._dir)
         model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self._ends = _end_tokens(model, self.tokenizer.end_token)
         self._start(model)
-        self._measure(model)
+        self._threads = machine.choose_threads(self._threads, self._time_step)
 
     def _start(self, model: Any) -> None:
-        from chatmodel_runtime.engines import torch_sampling
+        from chatmodel_runtime.engines import torch_attention, torch_packing, torch_sampling
 
         blocks = _count_kv_tokens(model) // PAGE_TOKENS
+        torch_packing.pack(model)
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         # One block is always in the making.
         self.context_tokens = min(longest or KV_TOKENS, (blocks - 1) * PAGE_TOKENS)
@@ -83,58 +85,32 @@ class TorchEngine:
         self._prefixes = torch_sampling.SharedPrefixes(PAGE_TOKENS)
         self._manager.warmup()  # makes the cache, whose ledgers are guarded before the first use
         self._prefixes.install(self._manager)
-        model.register_forward_pre_hook(self._before_step, with_kwargs=True)
+        torch_attention.install(model)
+        model.register_forward_pre_hook(self._before_step)
         model.register_forward_hook(self._after_step)
         self._manager.start()
 
-    def _before_step(self, model: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(self, *_: Any) -> None:
         import torch
 
         self.pulse.begin()
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)  # each thread has its own number
-        if model.device.type == "cpu":
-            rows = kwargs["input_ids"].numel()
-            torch.backends.mkldnn.enabled = rows > self._plain_rows
 
     def _after_step(self, *_: Any) -> None:
         self.pulse.end()
 
-    def _measure(self, model: Any) -> None:
-        """Take the faster of one thread and all, of oneDNN and torch's own products for few rows.
-
-        Measured: the best of the four is up to twice as fast as the first; which one it is depends
-        on processor and model. Ends early when steps take long: then start-up counts more.
-        """
-        self._time_step()  # pages come in on first use
-        best = self._time_step()
-        options = [(1, self._plain_rows)] if self._threads > 1 else []
-        if model.device.type == "cpu" and model.dtype.itemsize == 2:
-            options.append((self._threads, 2))
-        spent = 2 * best * MEASURE_TOKENS
-        for threads, rows in options:
-            if spent > MEASURE_SECONDS:
-                return
-            kept = self._threads, self._plain_rows
-            self._threads, self._plain_rows = threads, rows
-            seconds = self._time_step()
-            spent += seconds * MEASURE_TOKENS
-            if seconds < 0.9 * best:
-                best = seconds
-            else:
-                self._threads, self._plain_rows = kept
-
-    def _time_step(self) -> float:
-        """Return the seconds that one token of one request takes."""
+    def _time_step(self, threads: int) -> float:
+        """Return the seconds that one token of one request takes with so many threads."""
+        self._threads = threads
         started = time.monotonic()
-        prompt = self.tokenizer.encode("a b c d")
         asked = self._manager.add_request(
-            prompt, max_new_tokens=MEASURE_TOKENS, eos_token_id=NO_END
+            self.tokenizer.encode("a b c d"), max_new_tokens=TRIED_TOKENS, eos_token_id=NO_END
         )
         done = asked and self._manager.get_result(asked)
         if not done or done.error:
             raise BadModel("ModelLoadFailed", "the model does not generate")
-        return (time.monotonic() - started) / MEASURE_TOKENS
+        return (time.monotonic() - started) / TRIED_TOKENS
 
     async def submit(self, request: Request) -> AsyncGenerator[Step]:
         """Generate until an end token or `max_tokens`; closing the generator cancels.

@@ -77,3 +77,32 @@ def test_gpus_are_counted_by_their_devices(
     tmp_path: pathlib.Path, names: tuple[str, ...], gpus: int
 ) -> None:
     assert machine.count_gpus(write(tmp_path, dict.fromkeys(names, ""))) == gpus
+
+
+@pytest.mark.parametrize(
+    ("all_of_them", "one", "chosen"),
+    [
+        pytest.param([9, 0.02, 0.02, 0.02], [9, 0.03, 0.03], 4, id="all are faster"),
+        pytest.param([9, 0.1, 0.06, 0.09], [9, 0.03, 0.03], 1, id="one is faster"),
+        pytest.param(
+            [9, 0.1, 0.09, 0.02], [9, 0.05, 0.05], 4, id="one busy moment decides nothing"
+        ),
+        pytest.param([9, 0.1, 0.03, 0.03], [9, 0.028, 0.028], 4, id="it is a tie"),
+        pytest.param([9, 0.5], [], 4, id="steps are long"),
+    ],
+)
+def test_one_thread_is_taken_where_all_are_slower(
+    all_of_them: list[float], one: list[float], chosen: int
+) -> None:
+    left = {4: iter(all_of_them), 1: iter(one)}
+    assert machine.choose_threads(4, lambda threads: next(left[threads])) == chosen
+
+
+def test_where_there_is_one_thread_there_is_no_choice() -> None:
+    asked: list[int] = []
+
+    def time_step(threads: int) -> float:
+        asked.append(threads)
+        return 0.01
+
+    assert (machine.choose_threads(1, time_step), asked) == (1, [1])
