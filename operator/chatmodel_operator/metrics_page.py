@@ -3,10 +3,7 @@
 Run by `make generate` as `python -m chatmodel_operator.metrics_page`, with --check by `make check`.
 """
 
-import argparse
-import pathlib
-import sys
-
+from chatmodel_operator.api import pages
 from chatmodel_operator.metrics import Metrics, Sources
 
 HEAD = """# Metrics of the operator
@@ -42,19 +39,7 @@ def build_page() -> str:
 
 def main() -> None:
     """Write the page, or with --check say whether it is in step."""
-    parser = argparse.ArgumentParser(description="Write docs/operator-metrics.md.")
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("docs/operator-metrics.md")
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 on a difference"
-    )
-    args = parser.parse_args()
-    page = build_page()
-    if not args.check:
-        args.out.write_text(page)
-    elif not args.out.exists() or args.out.read_text() != page:
-        sys.exit(f"{args.out} is not in step: run python -m chatmodel_operator.metrics_page")
+    pages.keep_in_step(build_page(), "docs/operator-metrics.md", "chatmodel_operator.metrics_page")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_nodes_story import tell
+from fake_nodes_story import CLASS, instance_class, tell
 from kube import (
     ROOT,
     SYSTEM,
@@ -32,7 +32,6 @@ from kube import (
 )
 
 SUPPORT = ROOT / "tests/support"
-CLASS = "fake"
 TIMINGS = {"maxConnectionAgeSeconds": 1, "drainSeconds": 0, "inspectRetrySeconds": 2}
 
 
@@ -46,26 +45,13 @@ def inside(*words: str, **options: object) -> "subprocess.Popen[str]":
 def fake_cluster(cluster: Kube) -> Iterator[Kube]:
     """The cluster with fake nodes and the stand-in, and without another operator."""
     devcluster("up", "--fake-nodes", "2", "--kwok-stages", str(SUPPORT / "kwok-stages.yaml"))
-    cluster.apply(_instance_class())
+    cluster.apply(instance_class(CLASS))
     with without_installed_operator(cluster):
         script = str(SUPPORT / "standin_runtime.py")
         standin = inside(sys.executable, script, str(_admin_kubeconfig(cluster)))
         yield cluster
         standin.terminate()
         standin.wait(10)
-
-
-def _instance_class() -> Body:
-    return {
-        "apiVersion": "carepath.ai/v1alpha1",
-        "kind": "InstanceClass",
-        "metadata": {"name": CLASS},
-        "spec": {
-            "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
-            "nodeSelector": {"type": "fake"},
-            "tolerations": [{"key": "fake", "operator": "Exists"}],
-        },
-    }
 
 
 @dataclasses.dataclass

@@ -8,27 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_nodes_story import good, serving_pods
+from fake_nodes_story import good, instance_class, serving_pods
 from kube import Body, Kube
 
 GPU, GPU_CLASS = "nvidia.com/gpu", "gpu"
-
-
-def gpu_class() -> Body:
-    return {
-        "apiVersion": "carepath.ai/v1alpha1",
-        "kind": "InstanceClass",
-        "metadata": {"name": GPU_CLASS},
-        "spec": {
-            "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
-            "accelerator": {"resourceName": GPU, "memory": "16Gi"},
-            "nodeSelector": {"accelerator": "t4"},
-            "tolerations": [
-                {"key": "fake", "operator": "Exists"},
-                {"key": GPU, "value": "present"},
-            ],
-        },
-    }
+ON_GPU_NODES: Body = {
+    "accelerator": {"resourceName": GPU, "memory": "16Gi"},
+    "nodeSelector": {"accelerator": "t4"},
+    "tolerations": [{"key": "fake", "operator": "Exists"}, {"key": GPU, "value": "present"}],
+}
 
 
 def announce(kube: Kube, node: str, count: int) -> None:
@@ -45,7 +33,7 @@ def gpu_node(fake_cluster: Kube) -> Iterator[str]:
     announce(fake_cluster, node, 1)
     fake_cluster.run("label", "node", node, "accelerator=t4")
     fake_cluster.run("taint", "node", node, f"{GPU}=present:NoSchedule")
-    fake_cluster.apply(gpu_class())
+    fake_cluster.apply(instance_class(GPU_CLASS, **ON_GPU_NODES))
     yield node
     fake_cluster.run("delete", "instanceclass", GPU_CLASS)
     fake_cluster.run("taint", "node", node, f"{GPU}-")

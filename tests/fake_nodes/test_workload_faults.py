@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_nodes_story import candidate_pod, ended, good, show, waiting
+from fake_nodes_story import candidate_pod, ended, good, instance_class, show, waiting
 from kube import Body, Kube, wait_for
 from oracles import find_complaints, find_misplaced
 
@@ -78,7 +78,7 @@ def signs(operator: Any) -> Iterator[Any]:
     """A namespace in which every candidate is on its way."""
     with operator() as run:
         kube: Kube = run.kube
-        kube.apply(_huge_class())
+        kube.apply(instance_class(HUGE_CLASS, cpu="10000"))
         kube.apply(*(good(sign.name) for sign in SIGNS))
         for sign in SIGNS:
             kube.wait_for_reason(sign.name, "Serving", 240)
@@ -87,19 +87,6 @@ def signs(operator: Any) -> Iterator[Any]:
         yield run
         assert find_misplaced(run.writes(), kube.namespace) == []
         assert find_complaints(run.log()) == []
-
-
-def _huge_class() -> Body:
-    return {
-        "apiVersion": "carepath.ai/v1alpha1",
-        "kind": "InstanceClass",
-        "metadata": {"name": HUGE_CLASS},
-        "spec": {
-            "resources": {"requests": {"cpu": "10000"}, "limits": {"memory": "1Gi"}},
-            "nodeSelector": {"type": "fake"},
-            "tolerations": [{"key": "fake", "operator": "Exists"}],
-        },
-    }
 
 
 @pytest.mark.parametrize(

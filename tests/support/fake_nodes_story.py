@@ -22,6 +22,21 @@ def good(name: str, **spec: Any) -> Body:
     return chatmodel(name, **(body | spec))
 
 
+def instance_class(name: str, cpu: str = "100m", **spec: Any) -> Body:
+    """Return a class of the fake nodes, unless `spec` says otherwise."""
+    return {
+        "apiVersion": "carepath.ai/v1alpha1",
+        "kind": "InstanceClass",
+        "metadata": {"name": name},
+        "spec": {
+            "resources": {"requests": {"cpu": cpu}, "limits": {"memory": "1Gi"}},
+            "nodeSelector": {"type": "fake"},
+            "tolerations": [{"key": "fake", "operator": "Exists"}],
+            **spec,
+        },
+    }
+
+
 def start_good(kube: Kube, name: str) -> None:
     """Have a good model serve."""
     kube.apply(good(name))

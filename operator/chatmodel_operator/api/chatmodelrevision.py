@@ -94,9 +94,14 @@ class Inspection(Body):
     thinking: bool = pydantic.Field(description="Whether it thinks before it answers.")
 
 
-_SET_ONCE = (
-    *("commit", "inspection", "engine", "files", "instanceClass"),
-    *("template", "rendererVersion"),
+SET_ONCE = (
+    "commit",
+    "inspection",
+    "engine",
+    "files",
+    "instanceClass",
+    "template",
+    "rendererVersion",
 )
 
 
@@ -110,7 +115,7 @@ class ChatModelRevisionSpec(Body):
                     f"!has(oldSelf.{name}) || (has(self.{name}) && self.{name} == oldSelf.{name})",
                     f"{name} is set once",
                 )
-                for name in _SET_ONCE
+                for name in SET_ONCE
             )
         )
     )

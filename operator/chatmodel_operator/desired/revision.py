@@ -7,6 +7,7 @@ from typing import Any
 from chatmodel_operator import resolution
 from chatmodel_operator.api.chatmodelrevision import (
     KIND,
+    SET_ONCE,
     ChatModelRevisionSpec,
     Inspection,
     Source,
@@ -81,13 +82,7 @@ def build_preparation(
     if whole is None:
         return {"instanceClass": chosen.dump()}
     body = whole.dump()
-    return {key: body[key] for key in _SET_ONCE if key in body}
-
-
-_SET_ONCE = (
-    *("instanceClass", "inspection", "commit", "files", "engine"),
-    *("rendererVersion", "template"),
-)
+    return {key: body[key] for key in SET_ONCE if key in body}
 
 
 def _complete(

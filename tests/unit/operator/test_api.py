@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pydantic
 import pytest
 
+from chatmodel_operator import metrics_page
 from chatmodel_operator.api import crds, reasons_page
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import ChatModelRevisionSpec
@@ -124,6 +125,7 @@ def test_there_is_a_file_for_each_kind_and_no_other() -> None:
     [
         pytest.param(crds.main, "chatmodels.carepath.ai.yaml", id="CRDs"),
         pytest.param(reasons_page.main, "reasons.md", id="page of reasons"),
+        pytest.param(metrics_page.main, "operator-metrics.md", id="page of metrics"),
     ],
 )
 def test_the_check_finds_a_changed_file(
