@@ -83,13 +83,18 @@ class ChatModel:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Revision:
-    """A ChatModelRevision; its attempt is open from `startedAt` until `retiredAt`."""
+    """A ChatModelRevision; its attempt is open from `startedAt` until `retiredAt`.
+
+    The first attempt begins with the object: as long as nothing is recorded it is `is_blank`, and
+    `status` has the times of its making.
+    """
 
     name: str
     uid: str
     resource_version: str
     spec: ChatModelRevisionSpec
     status: ChatModelRevisionStatus
+    is_blank: bool = False
 
     @property
     def number(self) -> int:

@@ -14,6 +14,7 @@ from chatmodel_operator import cache, names, quantities
 from chatmodel_operator.api.chatmodel import ChatModelSpec
 from chatmodel_operator.api.chatmodelrevision import (
     FAILED,
+    PENDING,
     VERIFIED,
     ChatModelRevisionSpec,
     ChatModelRevisionStatus,
@@ -67,14 +68,19 @@ def read_chatmodel(raw: Raw) -> ChatModel:
 @_once
 def read_revision(raw: Raw) -> Revision | None:
     """Return the revision, or None when its body cannot be read any more."""
-    meta = raw["metadata"]
+    meta, status = raw["metadata"], raw.get("status") or {}
+    is_blank = status.get("startedAt") is None
+    if is_blank:
+        made = meta["creationTimestamp"]
+        status = {"verdict": PENDING, "progressAt": made, **status, "startedAt": made}
     try:
         return Revision(
             name=meta["name"],
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
             spec=ChatModelRevisionSpec.model_validate(raw.get("spec") or {}),
-            status=ChatModelRevisionStatus.model_validate(raw.get("status") or {}),
+            status=ChatModelRevisionStatus.model_validate(status),
+            is_blank=is_blank,
         )
     except pydantic.ValidationError:
         return None

@@ -7,7 +7,7 @@ two changes nothing but the time.
 import datetime
 from typing import Any
 
-from chatmodel_operator import capacity, failures, staging
+from chatmodel_operator import capacity, failures, staging, verdicts
 from chatmodel_operator.api.chatmodelrevision import FAILED, PENDING, VERIFIED
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.observed import Revision, Stamp, parse_time
@@ -23,7 +23,7 @@ def restore_a_lost_receipt(scene: Scene) -> Record | None:
     """Give a blank revision the verdict that its Deployment was stamped with."""
     for revision in scene.observed.revisions:
         stamped = scene.observed.stamps.get(revision.name)
-        if revision.status.verdict is not None or revision.is_open or stamped is None:
+        if not revision.is_blank or stamped is None:
             continue
         if stamped.verdict == FAILED:
             return _failed_again(scene, revision, stamped)
@@ -110,7 +110,10 @@ def record_that_room_was_made(scene: Scene) -> Record | None:
 
 
 def state_that_traffic_moves(scene: Scene) -> Record | None:
-    """Record `servingAt` before the Service is switched; a selected one without it gets now."""
+    """Record `servingAt` before the Service is switched; a selected one without it gets now.
+
+    With nothing to go back to there is nothing to bake for: the target is Verified with it.
+    """
     chosen, serving = scene.chosen, scene.cast.serving
     if chosen is None:
         return None
@@ -124,6 +127,8 @@ def state_that_traffic_moves(scene: Scene) -> Record | None:
     body["replaced"] = serving.name if serving is not None else None
     if chosen is scene.cast.wanted and chosen.status.room_made_at is not None:
         body["outageSeconds"] = _seconds_since(scene, chosen.status.room_made_at)
+    if chosen is scene.cast.target and not chosen.is_verified and scene.cast.last_good is None:
+        body |= verdicts.verified(scene, chosen, scene.stamp)
     return Record(chosen, body)
 
 

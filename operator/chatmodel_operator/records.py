@@ -36,19 +36,34 @@ RULES: tuple[Callable[[Scene], Record | None], ...] = (
     receipts.retire_what_is_not_kept,
 )
 
+BEGINNING = ("verdict", "startedAt", "progressAt")
+
 
 def next_record(scene: Scene) -> Record | None:
     """Return the first thing to write, or None when revisions say all there is to say."""
     for rule in RULES:
         if (record := rule(scene)) is not None:
-            return _without_idle_clearing(record)
+            return complete(record)
     return None
+
+
+def complete(record: Record) -> Record:
+    """Return a record with the first attempt's times, which nobody has written so far.
+
+    And without what it would clear although it is not there.
+    """
+    revision, there = record.revision, record.revision.status.dump()
+    first = {key: there[key] for key in BEGINNING} if revision.is_blank else {}
+    status = first | {
+        key: value for key, value in record.status.items() if value is not None or key in there
+    }
+    return dataclasses.replace(record, status=status)
 
 
 def as_written(observed: Observed, record: Record) -> Observed:
     """Return the picture as it will be once a record is written."""
     status = ChatModelRevisionStatus.model_validate(record.revision.status.dump() | record.status)
-    changed = dataclasses.replace(record.revision, status=status)
+    changed = dataclasses.replace(record.revision, status=status, is_blank=False)
     revisions = tuple(changed if r is record.revision else r for r in observed.revisions)
     return dataclasses.replace(observed, revisions=revisions)
 
@@ -77,12 +92,3 @@ def find_outcome(record: Record, cast: standing.Standing | None) -> Outcome | No
         return Outcome("completed", seconds)
     goes_back = cast is not None and cast.last_good is not None and "retiredAt" in status
     return Outcome("rolled_back" if goes_back else "failed", seconds)
-
-
-def _without_idle_clearing(record: Record) -> Record:
-    """Leave out what a record would clear although it is not there."""
-    there = record.revision.status.dump()
-    status = {
-        key: value for key, value in record.status.items() if value is not None or key in there
-    }
-    return dataclasses.replace(record, status=status)

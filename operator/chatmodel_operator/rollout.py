@@ -122,6 +122,7 @@ def plan_answered(
     """
     if answer is None:
         return plan_rollout(observed, settings, now)
+    answer = records.complete(answer)
     plan = plan_rollout(records.as_written(observed, answer), settings, now)
     following = plan.record
     if following is not None and following.revision.uid == answer.revision.uid:

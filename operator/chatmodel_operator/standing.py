@@ -150,11 +150,14 @@ def keep(
 ) -> frozenset[str]:
     """Return the names of the revisions whose pods are needed.
 
-    The wanted and the serving one; until the clients have moved, each Verified one with pods; and
-    as long as a rollout is under way, the one it would be rolled back to. Rollouts that follow each
-    other closely do not fill the nodes with what served before the last.
+    The wanted and the serving one, but of a ChatModel that is stopped the serving one alone; until
+    the clients have moved, each Verified one with pods; and as long as a rollout is under way, the
+    one it would be rolled back to. Rollouts that follow each other closely do not fill the nodes
+    with what served before the last.
     """
-    kept = {cast.wanted, cast.serving, choose(observed, cast)}
+    kept = {cast.serving, choose(observed, cast)}
+    if cast.replicas > 0:  # an attempt that is stopped is begun anew, with all of its time
+        kept.add(cast.wanted)
     moved = moved_at(cast, timings)
     if moved is None or now < moved or cast.is_paused:
         kept |= {r for r in observed.revisions if r.is_open and r.is_verified}

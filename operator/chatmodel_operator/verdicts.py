@@ -132,12 +132,15 @@ def verify_a_baked_target(scene: Scene) -> Record | None:
         return None  # the bake does not end
     if not scene.observed.ready_pods(target):
         return None
-    started, serving = parse_time(target.status.started_at), parse_time(target.status.serving_at)
+    return Record(target, verified(scene, target, target.status.serving_at))
+
+
+def verified(scene: Scene, target: Revision, serving_at: str | None) -> dict[str, Any]:
+    """Return what is written of a revision found good; its `seconds` are those to its traffic."""
+    started, serving = parse_time(target.status.started_at), parse_time(serving_at)
     seconds = int((serving - started).total_seconds()) if started and serving else None
-    return Record(
-        target,
-        {"verdict": VERIFIED, "verifiedAt": scene.stamp, "seconds": seconds}
-        | {"reason": None, "message": None, "download": None},
+    return {"verdict": VERIFIED, "verifiedAt": scene.stamp, "seconds": seconds} | dict.fromkeys(
+        ("reason", "message", "download")
     )
 
 

@@ -64,17 +64,18 @@ def last_good_advances_after_answer_and_bake(before: World, write: Write, after:
     change, name = facts.change(before, write), write.key[1]
     if change is None or change[1] != "Verified":
         return ""
-    if change[0] is None:
-        known = facts.stamps(before, name).get(names.LABEL_VERDICT)
-        return "" if known == "Verified" else f"{name} is Verified out of nothing"
+    is_blank = not before.status_of(name).get("startedAt")
+    if is_blank and facts.stamps(before, name).get(names.LABEL_VERDICT) == "Verified":
+        return ""  # it had been, and its object was lost
+    if not after.status_of(name).get("answeredAt") or not before.ready_pods(name):
+        return f"{name} is Verified without answer or Ready pod"
+    if facts.last_good(before, name) is None:
+        return ""  # nothing to go back to: no bake
     since = parse_time(before.status_of(name).get("servingAt"))
-    answered = after.status_of(name).get("answeredAt")
-    if not answered or since is None or before.selected() != name:
-        return f"{name} is Verified without answer or traffic"
     bake = datetime.timedelta(seconds=facts.rollout(before).get("bakeSeconds", 60)) + AGE
-    if facts.last_good(before, name) is not None and before.now() < since + bake:
-        return f"{name} is Verified before its bake is over"
-    return "" if before.ready_pods(name) else f"{name} is Verified without a Ready pod"
+    if since is None or before.selected() != name:
+        return f"{name} is Verified without traffic"
+    return "" if before.now() >= since + bake else f"{name} is Verified before its bake is over"
 
 
 def traffic_moves_to_what_answered(before: World, write: Write, after: World) -> str:
@@ -136,7 +137,7 @@ def only_the_target_fails(before: World, write: Write, after: World) -> str:
     if before.selected() == write.key[1] and change[0] != "Verified":
         return ""
     if (
-        change[0] is None
+        not before.status_of(write.key[1]).get("startedAt")
         and facts.stamps(before, write.key[1]).get(names.LABEL_VERDICT) == "Failed"
     ):
         return ""  # it had been, and its object was lost
@@ -158,6 +159,7 @@ def times_are_the_server_s(before: World, write: Write, after: World) -> str:
     if write.key[0] != "ChatModelRevision" or write.body is None:
         return ""
     known = [format_time(before.now()), *before.status_of(write.key[1]).values()]
+    known.append(write.body["metadata"]["creationTimestamp"])
     stamped = facts.stamps(before, write.key[1]).get(names.LABEL_VERDICT_AT)
     known += [format_time(moment)] if (moment := parse_time(stamped)) else []
     for field, value in write.body["status"].items():

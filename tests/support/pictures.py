@@ -72,7 +72,12 @@ def make_revision(
     name = f"{NAME}-{number:08d}"
     found = reading.read_revision(
         {
-            "metadata": {"name": name, "uid": f"uid-{number}", "resourceVersion": "1"},
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{number}",
+                "resourceVersion": "1",
+                "creationTimestamp": at(-60),
+            },
             "spec": body | (filled or {}),
             "status": status or {},
         }

@@ -56,6 +56,13 @@ STORIES: dict[str, Story] = {
         (60, edit(replicas=0)),
         (90, edit(replicas=2)),
     ],
+    "a-candidate-that-is-stopped-has-all-of-its-time-again": [
+        (0, edit(**GOOD)),
+        (60, rollout(progressDeadlineSeconds=60)),
+        (61, model("never-ready")),
+        (70, edit(replicas=0)),
+        (150, edit(replicas=1)),
+    ],
     "two-replicas-are-all-there-before-the-switch": [
         (0, edit(**GOOD, replicas=2)),
         (60, model("better")),

@@ -22,6 +22,7 @@ from chatmodel_operator import (
     rollout,
     scene,
 )
+from chatmodel_operator.api.chatmodelrevision import NOT_RECORDED
 from chatmodel_operator.api.instanceclass import InstanceClassSpec
 from chatmodel_operator.cache import Stored
 from chatmodel_operator.observed import format_time
@@ -183,6 +184,8 @@ class TinyCluster:
         if key[0] == "PersistentVolumeClaim":
             storage = manifest["spec"]["resources"]["requests"]["storage"]
             body["status"] = {"phase": "Bound", "capacity": {"storage": storage}}
+        if key[0] == "ChatModelRevision":
+            body["status"] = NOT_RECORDED
         return there | body | {"metadata": meta}
 
 

@@ -211,7 +211,8 @@ class World:
             key = ("ChatModelRevision", revision)
             self.put(key, merged(body, "status", {"verification": wrong}))
         else:
-            self.answer = revision, body["status"].get("startedAt"), format_time(self.now())
+            began = body["status"].get("startedAt") or body["metadata"]["creationTimestamp"]
+            self.answer = revision, began, format_time(self.now())
         return True
 
     def _step_deployment(self, name: str, body: Raw) -> bool:

@@ -32,6 +32,8 @@ from chatmodel_operator.api.instanceclass import InstanceClassSpec
 KIND = "ChatModelRevision"
 
 PENDING, VERIFIED, FAILED = "Pending", "Verified", "Failed"
+# The status that a revision has from the API server before the operator has recorded anything.
+NOT_RECORDED = {"verdict": PENDING}
 
 # All of what is ever taken of a model is fewer files: of weights in parts the first stands for all.
 Files = Annotated[
@@ -195,7 +197,8 @@ class ChatModelRevisionStatus(Body):
         default=None, description="The model.tokenSecretRef at the verdict."
     )
     started_at: Timestamp | None = pydantic.Field(
-        default=None, description="When this attempt began."
+        default=None,
+        description="When this attempt began; without it the first one began with this object.",
     )
     progress_at: Timestamp | None = pydantic.Field(
         default=None, description="When a step was last left, or bytes last moved."

@@ -111,6 +111,7 @@ KINDS = (
         scope="Namespaced",
         spec=chatmodelrevision.ChatModelRevisionSpec,
         status=chatmodelrevision.ChatModelRevisionStatus,
+        status_default=chatmodelrevision.NOT_RECORDED,
         description=(
             "ChatModelRevision records one thing that was or is to be served, with its verdict."
             " Written by the operator only."

@@ -30,11 +30,9 @@ def build_deployment(chatmodel: ChatModel, revision: Revision, replicas: int) ->
 def _stamp(revision: Revision) -> dict[str, str | None]:
     """Return the verdict and its time as labels: what is left when the revision object is lost.
 
-    None takes away what was said of an earlier attempt; a blank revision says nothing.
+    None takes away what was said of an earlier attempt.
     """
     status = revision.status
-    if status.verdict is None:
-        return {}
     at = status.failed_at if revision.is_failed else status.verified_at
     return {names.LABEL_VERDICT: status.verdict, names.LABEL_VERDICT_AT: format_label_time(at)}
 
@@ -47,8 +45,7 @@ def _receipt(revision: Revision) -> dict[str, str | None]:
     }
     if revision.spec.commit is not None:
         receipt[names.ANNOTATION_COMMIT] = revision.spec.commit
-    if revision.status.verdict is not None:
-        failed = revision.is_failed
-        receipt[names.ANNOTATION_REASON] = revision.status.reason if failed else None
-        receipt[names.ANNOTATION_MESSAGE] = revision.status.message if failed else None
+    failed = revision.is_failed
+    receipt[names.ANNOTATION_REASON] = revision.status.reason if failed else None
+    receipt[names.ANNOTATION_MESSAGE] = revision.status.message if failed else None
     return receipt

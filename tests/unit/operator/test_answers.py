@@ -85,7 +85,19 @@ def test_the_answer_and_the_intent_to_move_traffic_are_one_record() -> None:
     answer = Record(revision, {"answeredAt": at(0), "progressAt": at(0)})
     record = rollout.plan_answered(seen(revision), answer, SETTINGS, NOW).record
     assert record is not None
-    assert record.status.keys() == {"answeredAt", "progressAt", "servingAt"}
+    first = {"verdict", "verifiedAt", "seconds"}  # nothing to go back to: nothing to bake for
+    assert record.status.keys() == {"answeredAt", "progressAt", "servingAt"} | first
+
+
+def test_the_first_record_says_when_the_attempt_began() -> None:
+    blank = make_revision(status={"verdict": "Pending"})
+    assert blank.is_blank and blank.is_open
+    assert blank.status.started_at == blank.status.progress_at == at(-60)
+    answer = Record(blank, {"answeredAt": at(0), "progressAt": at(0)})
+    waits = picture(chatmodel(replicas=2), blank, pods=ready_pods(blank, 1))
+    record = rollout.plan_answered(waits, answer, SETTINGS, NOW).record
+    assert record is not None
+    assert record.status == answer.status | {"verdict": "Pending", "startedAt": at(-60)}
 
 
 def test_an_answer_without_a_consequence_is_recorded_alone() -> None:
