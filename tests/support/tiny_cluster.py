@@ -9,8 +9,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tiny_table import TABLE, Raw
-from tiny_world import CHATMODEL, Key, World, merged
+from tiny_table import TABLE, Raw, merged
+from tiny_world import CHATMODEL, Key, World
 
 from chatmodel_operator import (
     comparing,

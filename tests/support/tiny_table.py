@@ -71,3 +71,9 @@ def _text(part: Any) -> str:
 
 
 TABLE = Table()
+
+
+def merged(there: Raw, part: str, body: Raw) -> Raw:
+    """Return a body with a merge patch in one of its parts; None takes a key away."""
+    found = (there.get(part) or {}) | body
+    return there | {part: {key: value for key, value in found.items() if value is not None}}

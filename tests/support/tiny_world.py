@@ -15,7 +15,7 @@ import json
 from typing import Any, cast
 
 import tiny_pods
-from tiny_table import TABLE, Raw
+from tiny_table import TABLE, Raw, merged
 
 from chatmodel_operator import names, observed
 from chatmodel_operator.api.chatmodelstatus import NOT_SEEN
@@ -208,8 +208,8 @@ class World:
         if "bad-verify" in str(body["spec"]["source"].get("modelID")):
             count = (body["status"].get("verification") or {}).get("failures", 0) + 1
             wrong = {"failures": count, "reason": "VerificationFailed", "message": "it was empty"}
-            key = ("ChatModelRevision", revision)
-            self.put(key, merged(body, "status", {"verification": wrong}))
+            body = merged(body, "status", {"verification": wrong})
+            self.put(("ChatModelRevision", revision), body)
         else:
             began = body["status"].get("startedAt") or body["metadata"]["creationTimestamp"]
             self.answer = revision, began, format_time(self.now())
@@ -293,9 +293,3 @@ class World:
             return False
         since = observed.parse_time(self.status_of(task.revision).get("servingAt"))
         return since is not None and self.now() > since + datetime.timedelta(seconds=5)
-
-
-def merged(there: Raw, part: str, body: Raw) -> Raw:
-    """Return a body with a merge patch in one of its parts; None takes a key away."""
-    found = (there.get(part) or {}) | body
-    return there | {part: {key: value for key, value in found.items() if value is not None}}
