@@ -66,7 +66,7 @@ def _find(text: str) -> list[tuple[str, str, str]]:
 
 
 def operator_cpu() -> dict[str, float]:
-    """Return this operator's own count of the CPU seconds of its passes and its requests."""
+    """Return this operator's own count of the CPU seconds of its passes."""
     url = f"http://127.0.0.1:{OPERATOR_PORT}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()

@@ -81,7 +81,7 @@ async def measure(
 
 
 def _parts(program: programs.Program) -> dict[str, float]:
-    """Return the CPU seconds of passes and of requests, as far as a program counts them."""
+    """Return the CPU seconds of passes, as far as a program counts them."""
     return meters.operator_cpu() if program.name == report.OURS else {}
 
 

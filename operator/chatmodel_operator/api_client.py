@@ -6,7 +6,6 @@ Used by `cluster` and `leadership`. Knows verbs and paths, nothing of ChatModels
 import dataclasses
 import datetime
 import email.utils
-import json
 import re
 import ssl
 import time
@@ -122,7 +121,6 @@ class ApiClient:
 
     `on_write` hears of every write: its path, what was sent, and the answer, or None for a 409.
     `on_answer` hears of every request: method, path, and the status, or None without an answer.
-    `on_cpu` hears of the CPU seconds of every request's own steps: JSON and HTTP, no waiting.
     `may_write` is asked before a write, and again right before its bytes leave: between the two
     lies the wait for a connection, and a process that is stopped there may wake much later.
     """
@@ -133,17 +131,16 @@ class ApiClient:
         on_write: OnWrite = lambda *_: None,
         *,
         on_answer: OnAnswer = lambda *_: None,
-        on_cpu: cputime.OnCpu = lambda _: None,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connect = connect
         self._on_write = on_write
         self._on_answer = on_answer
-        self._on_cpu = on_cpu
         self._may_write = may_write
         self._connection: Connection | None = None
         self._session: aiohttp.ClientSession | None = None
         self._clock: tuple[datetime.datetime, float] | None = None
+        self._date = ""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -175,8 +172,8 @@ class ApiClient:
         that is none, no answer).
         """
         try:
-            sending = self._send(method, path, body, content_type, query)
-            answer = await cputime.Counted(sending, self._on_cpu)
+            with cputime.Waiting():
+                answer = await self._send(method, path, body, content_type, query)
         except errors.Conflict:
             self._on_write(path, body, None)
             raise
@@ -224,22 +221,28 @@ class ApiClient:
             raise errors.Unavailable(f"{method} {path}", "NotLeading", text)
 
     def _payload(self, method: str, path: str, body: Body, content_type: str) -> "_Payload":
-        text = json.dumps(body).encode()
+        text = pydantic_core.to_json(body)
         return _Payload(lambda: self._ask(method, path), text, content_type=content_type)
 
     def _open(self, *, renew: bool) -> aiohttp.ClientSession:
+        if self._session is not None and not renew:
+            return self._session
         if self._connection is None or renew:
             self._connection = self._connect()
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=32, ssl=self._connection.ssl or True)
-            self._session = aiohttp.ClientSession(self._connection.server, connector=connector)
+            self._session = aiohttp.ClientSession(
+                self._connection.server,
+                connector=aiohttp.TCPConnector(limit=32, ssl=self._connection.ssl or True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         self._session.headers.clear()
         self._session.headers.update(self._connection.headers)
         return self._session
 
     def _set_clock(self, header: str | None) -> None:
-        if not header:
+        if not header or header == self._date:
             return
+        self._date = header
         date, seen = email.utils.parsedate_to_datetime(header), time.monotonic()
         if self._clock is not None:
             expected = self._clock[0] + datetime.timedelta(seconds=seen - self._clock[1])
@@ -249,7 +252,7 @@ class ApiClient:
         self._clock = (date, seen)
 
     async def _read(self, what: str, response: aiohttp.ClientResponse) -> dict[str, Any]:
-        text = await response.text()
+        text = await response.read()
         try:
             body = pydantic_core.from_json(text)
         except ValueError:
@@ -260,7 +263,7 @@ class ApiClient:
             return body
         body = body if isinstance(body, dict) else {}
         reason = str(body.get("reason") or response.reason or response.status)
-        message = str(body.get("message") or text[:500])
+        message = str(body.get("message") or text[:500].decode(errors="replace"))
         if response.status == 409:
             raise errors.Conflict(what, reason, message)
         if response.status in (410, 429) or response.status >= 500:

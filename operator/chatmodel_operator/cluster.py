@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import comparing, cputime, errors, names, observed, reading, reads
+from chatmodel_operator import comparing, errors, names, observed, reading, reads
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import (
@@ -37,11 +37,10 @@ class Cluster:
         connect: Callable[[], Connection],
         *,
         on_answer: OnAnswer = lambda *_: None,
-        on_cpu: cputime.OnCpu = lambda _: None,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = ApiClient(
-            connect, self._take_answer, on_answer=on_answer, on_cpu=on_cpu, may_write=may_write
+            connect, self._take_answer, on_answer=on_answer, may_write=may_write
         )
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
         self._troubles: dict[str, tuple[datetime.datetime, str]] = {}

@@ -61,12 +61,7 @@ class Metrics:
         )
         self._pass_cpu = prometheus_client.Counter(
             "chatmodel_operator_reconcile_cpu_seconds",
-            "CPU of passes, what they wait for left out; their requests' share is in it.",
-            registry=self._registry,
-        )
-        self._request_cpu = prometheus_client.Counter(
-            "chatmodel_operator_api_request_cpu_seconds",
-            "CPU of requests to the API server: JSON and HTTP, without TLS and waiting.",
+            "CPU of passes themselves: what they wait for, their requests too, is left out.",
             registry=self._registry,
         )
         self._requests = prometheus_client.Counter(
@@ -102,10 +97,6 @@ class Metrics:
     def count_pass_cpu(self, seconds: float) -> None:
         """Count the CPU of a pass that is over."""
         self._pass_cpu.inc(seconds)
-
-    def count_request_cpu(self, seconds: float) -> None:
-        """Count the CPU of a request that is over."""
-        self._request_cpu.inc(seconds)
 
     def count_request(self, method: str, path: str, code: int | None) -> None:
         """Count a request to the API server; no code means that there was no answer."""

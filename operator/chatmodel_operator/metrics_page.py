@@ -12,9 +12,8 @@ HEAD = """# Metrics of the operator
 Generated from `operator/chatmodel_operator/metrics.py`. Labels come from closed sets; namespace and
 name are in the series about a ChatModel only.
 
-The CPU of a pass is that of its own steps, `reconcile_cpu`; what its requests take of it, JSON and
-HTTP, is in `api_request_cpu` as well, so that the difference of the two is planning and rendering.
-Watches, TLS and verification are in `process_cpu_seconds_total` alone.
+`reconcile_cpu` is the CPU of passes themselves: reading what is known, planning, rendering,
+comparing. Their requests, watches, TLS and verification are in `process_cpu_seconds_total` alone.
 
 | metric | kind | meaning |
 | --- | --- | --- |

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chatmodel_operator import cache, errors, names
+from chatmodel_operator import cache, cputime, errors, names
 from chatmodel_operator.api_client import JSON, ApiClient, Body, path_of, place_of
 
 PAGE = "500"
@@ -38,7 +38,8 @@ class Reads:
         """Return a ChatModel's objects, or None when it is gone."""
         key = (namespace, name)
         if live or not self.cache.is_trusted(key, time.monotonic()):
-            return await self._read_live(key)
+            with cputime.Waiting():
+                return await self._read_live(key)
         chatmodel = self.cache.get(CHATMODEL, namespace, name)
         if chatmodel is None:
             return None

@@ -49,7 +49,6 @@ class Operator:
         self.cluster = Cluster(
             connect,
             on_answer=counts.count_request,
-            on_cpu=counts.count_request_cpu,
             may_write=lambda: self._is_leading(),
         )
         self.watches = Watches(self.cluster.reads.cache, self.look_at)
@@ -101,7 +100,7 @@ class Operator:
     async def _look(self, namespace: str, name: str) -> float | None:
         try:
             story = self._reconciler.reconcile(namespace, name)
-            return await cputime.Counted(story, self._metrics.count_pass_cpu)
+            return await cputime.counted(story, self._metrics.count_pass_cpu)
         except (ClusterError, asyncio.CancelledError):
             self.cluster.forget(namespace, name)  # who knows what has been done
             raise

@@ -9,7 +9,8 @@ import status_truths
 import stories
 import telling
 from tiny_cluster import Write
-from tiny_world import CHATMODEL, SERVICE, Raw, World, merged
+from tiny_table import Raw, merged
+from tiny_world import CHATMODEL, SERVICE, World
 
 LATER = "2030-01-01T00:00:00Z"
 REVISION, DEPLOYMENT = "ChatModelRevision", "Deployment"

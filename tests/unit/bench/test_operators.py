@@ -14,11 +14,11 @@ def test_what_is_measured_is_never_audited(everybody: bool) -> None:
     assert first == {"level": "None", "users": [f"system:serviceaccount:{namespace}:{name}"]}
 
 
-def test_the_passes_are_told_without_their_requests() -> None:
-    parts = {"reconcile": 9.0, "api_request": 4.0}
+def test_the_passes_are_told_beside_the_rest() -> None:
+    parts = {"reconcile": 5.0}
     ours = report.Result("ours", 1.0, 30.0, 15.0, 100.0, 20.0, 90.0, parts, {})
     text = report.build(
         [ours], {"ours": "this operator"}, {"count": 1, "namespaces": 1, "rounds": 1}, "x"
     )
-    assert "the passes themselves 5.00, their requests 4.00, all else" in text
+    assert "the passes themselves 5.00, all else (requests, watches, TLS, verification) 15.00" in text
     assert "| CPU of the passes per ChatModel, ms | 1.5 | 5.00 | NOT MET |" in text

@@ -22,7 +22,8 @@ async def test_what_runs_while_it_waits_is_not_counted() -> None:
 
     async def mine() -> str:
         work(MINE / 2)
-        await over.wait()
+        with cputime.Waiting(), cputime.Waiting():  # a request of a live reading
+            await over.wait()
         work(MINE / 2)
         return "done"
 
@@ -31,7 +32,7 @@ async def test_what_runs_while_it_waits_is_not_counted() -> None:
         over.set()
 
     other = asyncio.create_task(theirs())
-    assert await cputime.Counted(mine(), spent.append) == "done"
+    assert await cputime.counted(mine(), spent.append) == "done"
     await other
     assert MINE <= spent[0] < THEIRS
 
@@ -42,20 +43,37 @@ async def test_a_cancellation_reaches_it_and_what_it_took_is_told() -> None:
 
     async def waits() -> None:
         try:
-            await asyncio.Event().wait()
+            with cputime.Waiting():
+                await asyncio.Event().wait()
         except asyncio.CancelledError:
             heard.append("cancelled")
             raise
 
-    async def counted() -> None:
-        await cputime.Counted(waits(), spent.append)
-
-    task = asyncio.create_task(counted())
+    task = asyncio.create_task(cputime.counted(waits(), spent.append))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (heard, len(spent)) == (["cancelled"], 1)
+
+
+async def test_what_a_pass_has_begun_does_not_stop_its_clock() -> None:
+    spent: list[float] = []
+
+    async def begun() -> None:
+        with cputime.Waiting():
+            await asyncio.Event().wait()
+
+    async def mine() -> asyncio.Task[None]:
+        task = asyncio.create_task(begun())
+        with cputime.Waiting():
+            await asyncio.sleep(0)
+        work(MINE)
+        return task
+
+    task = await cputime.counted(mine(), spent.append)
+    task.cancel()
+    assert spent[0] >= MINE
 
 
 async def test_an_error_comes_through() -> None:
@@ -64,4 +82,4 @@ async def test_an_error_comes_through() -> None:
         raise ValueError("seen")
 
     with pytest.raises(ValueError, match="seen"):
-        await cputime.Counted(fails(), lambda _: None)
+        await cputime.counted(fails(), lambda _: None)
