@@ -20,5 +20,7 @@ def test_the_passes_are_told_beside_the_rest() -> None:
     text = report.build(
         [ours], {"ours": "this operator"}, {"count": 1, "namespaces": 1, "rounds": 1}, "x"
     )
-    assert "the passes themselves 5.00, all else (requests, watches, TLS, verification) 15.00" in text
+    assert (
+        "the passes themselves 5.00, all else (requests, watches, TLS, verification) 15.00" in text
+    )
     assert "| CPU of the passes per ChatModel, ms | 1.5 | 5.00 | NOT MET |" in text
