@@ -212,6 +212,7 @@ class Deployment:
     stamp: Stamp | None = None
     number: int | None = None
     commit: str | None = None
+    files: tuple[str, ...] | None = None
     is_deleting: bool = False
     source: Source | None = None
     template: Raw | None = None

@@ -18,6 +18,7 @@ from chatmodel_operator.api.chatmodelrevision import (
     VERIFIED,
     ChatModelRevisionSpec,
     ChatModelRevisionStatus,
+    Files,
     Source,
 )
 from chatmodel_operator.api.instanceclass import DEFAULT_ANNOTATION, InstanceClassSpec
@@ -36,6 +37,7 @@ from chatmodel_operator.observed import (
     parse_time,
 )
 
+_FILES = pydantic.TypeAdapter(Files)
 Live = Mapping[tuple[str, str], Raw]
 Value = TypeVar("Value")
 
@@ -173,6 +175,7 @@ def read_deployment(raw: Raw) -> Deployment:
         stamp=_read_stamp(raw["metadata"].get("labels") or {}, annotations),
         number=int(number) if number.isdigit() else None,
         commit=annotations.get(names.ANNOTATION_COMMIT),
+        files=_read_files(annotations.get(names.ANNOTATION_FILES, "")),
         is_deleting="deletionTimestamp" in raw["metadata"],
         source=_read_source(annotations.get(names.ANNOTATION_SOURCE, "")),
         template=raw["spec"].get("template"),
@@ -192,6 +195,13 @@ def _read_stamp(labels: Raw, annotations: Raw) -> Stamp | None:
         return None
     why = annotations.get(names.ANNOTATION_REASON), annotations.get(names.ANNOTATION_MESSAGE)
     return Stamp(verdict, format_time(at), *(why if verdict == FAILED else ()))
+
+
+def _read_files(text: str) -> tuple[str, ...] | None:
+    try:
+        return tuple(_FILES.validate_json(text))
+    except pydantic.ValidationError:
+        return None
 
 
 def _read_source(text: str) -> Source | None:

@@ -93,6 +93,7 @@ class Reconciler:
                 instance_class=observed.instance_class,
                 settings=self._settings,
                 commit=new.commit,
+                files=new.files,
                 template=new.template,
             )
             if not await self._api.create(manifest):

@@ -43,6 +43,7 @@ class NewRevision:
     number: int
     source: Source
     commit: str | None = None  # of the revision it repeats
+    files: tuple[str, ...] | None = None
     template: Mapping[str, Any] | None = None  # of the Deployment it was lost from
 
 
@@ -217,9 +218,8 @@ def _lost_revision(observed: Observed) -> NewRevision | None:
         if name in known or deployment.is_deleting:
             continue
         if deployment.source is not None and deployment.number is not None:
-            return NewRevision(
-                name, deployment.number, deployment.source, deployment.commit, deployment.template
-            )
+            found = deployment.source, deployment.commit, deployment.files, deployment.template
+            return NewRevision(name, deployment.number, *found)
     return None
 
 

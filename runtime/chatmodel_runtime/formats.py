@@ -100,12 +100,29 @@ def choose(names: set[str], wish: Wish) -> Choice:
 
 def _advise(names: set[str], wish: Wish, *, has_gguf: bool) -> list[str]:
     """Return what would help: another quantization, if the model has one that is taken."""
-    others = [dataclasses.replace(wish, quantization=word) for word in QUANTIZATIONS]
-    there = [o.quantization for o in others if any(_find(k, names, o)[0] for k in PREFERENCE)]
-    if there:
+    others = _others(names, wish)
+    if there := [word for word, found in others.items() if found is not None]:
         return [f"set spec.quantization to {' or '.join(there)}"]
-    words = ", ".join(word for words in QUANTIZATIONS.values() for word in words)
-    return [f"publish one alone, or one named {words}"] if has_gguf else []
+    return [f"publish one alone, or one named {_words()}"] if has_gguf else []
+
+
+def advise(names: set[str], wish: Wish, choice: Choice) -> str:
+    """Return what would help when what was chosen of these names is not loaded: other files."""
+    others = _others(names, wish)
+    if words := [word for word, found in others.items() if found not in (None, choice)]:
+        return f"set spec.quantization to {' or '.join(words)}"
+    return f"name a model that has a file named {_words()}"
+
+
+def _others(names: set[str], wish: Wish) -> dict[str, Choice | None]:
+    """Return what each quantization would take."""
+    wishes = [dataclasses.replace(wish, quantization=word) for word in QUANTIZATIONS]
+    found = {w.quantization: [_find(kind, names, w)[0] for kind in PREFERENCE] for w in wishes}
+    return {word: next(filter(None, choices), None) for word, choices in found.items()}
+
+
+def _words() -> str:
+    return ", ".join(word for words in QUANTIZATIONS.values() for word in words)
 
 
 def _find(kind: str, names: set[str], wish: Wish) -> tuple[Choice | None, str]:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from chatmodel_runtime import gguf_types
 from chatmodel_runtime.errors import BadModel
 
 # Families of which the one engine for such files builds a model (OpenVINO GenAI 2026.4.1).
@@ -20,10 +21,14 @@ MAX_NAME_BYTES, MAX_DIMENSIONS = 256, 4
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 SCALARS[12] = "d"
-# Kind of tensor → (elements in a block, bytes of a block): ggml's `type_traits`.
-BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34)}
-BLOCKS |= {10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210)}
-BLOCKS |= {15: (256, 292), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2)}
+# Type that loads → (elements in a block, bytes of a block): ggml's `type_traits`.
+BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34), 10: (256, 84)}
+BLOCKS |= {12: (256, 144), 14: (256, 210), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8)}
+BLOCKS |= {28: (1, 8), 30: (1, 2)}
+
+
+class WrongTypes(BadModel):
+    """The file's tensors are of types that are not loaded; another file of the model may be."""
 
 
 class EndsEarly(Exception):
@@ -55,7 +60,11 @@ class Header:
 
 
 def read(handle: BinaryIO, size: int, name: str) -> Header:
-    """Return the head of a file of `size` bytes. Raises `BadModel`, or `EndsEarly`."""
+    """Return the head of a file of `size` bytes.
+
+    Raises `BadModel`: UnsafeModelContent for a head that lies; EngineUnsupported for a family that
+    is not loaded, and as `WrongTypes` for types that are not. `EndsEarly` when more is needed.
+    """
     reader = _Reader(handle, size, name)
     if reader.take(4) != b"GGUF" or reader.number("I") not in (2, 3):
         raise reader.lie("is not GGUF of version 2 or 3")
@@ -66,8 +75,8 @@ def read(handle: BinaryIO, size: int, name: str) -> Header:
         if key in values:
             raise reader.lie("has a key twice")
         values[key] = reader.value()
-    _check_family(reader.name, values.get("general.architecture"))
-    places = _read_tensors(reader, tensors)
+    _check_family(reader.name, values)
+    places = _read_tensors(reader, tensors, values.get("general.file_type"))
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 8 <= alignment <= 4096 or alignment % 8:
         raise reader.lie("is aligned to nothing a machine knows")
@@ -75,28 +84,30 @@ def read(handle: BinaryIO, size: int, name: str) -> Header:
     return Header({key: value for key, value in values.items() if value is not None})
 
 
-def _check_family(name: str, family: Any) -> None:
+def _check_family(name: str, values: Mapping[str, Any]) -> None:
+    family = values.get("general.architecture")
     if family not in FAMILIES:
         text = f"{name} is of the family {str(family)[:40]!a}, and taken are {', '.join(FAMILIES)}"
         raise BadModel("EngineUnsupported", text)
+    if values.get(f"{family}.expert_count"):
+        raise BadModel("EngineUnsupported", f"{name} has experts, and OpenVINO loads none")
 
 
-def _read_tensors(reader: "_Reader", count: int) -> list[tuple[int, int]]:
+def _read_tensors(reader: "_Reader", count: int, file_type: Any) -> list[tuple[int, int]]:
     """Return begin and length of every tensor."""
-    names, places = set(), []
+    kinds, places = {}, []
     for _ in range(count):
-        names.add(reader.text(MAX_NAME_BYTES))
+        name = reader.text(MAX_NAME_BYTES)
         extents = [reader.number("Q") for _ in range(reader.count(MAX_DIMENSIONS, "I"))]
-        kind, begin = reader.number("I"), reader.number("Q")
-        if kind not in BLOCKS:
-            raise BadModel("EngineUnsupported", f"{reader.name} has tensors of kind {kind}")
-        elements, bytes_of_block = BLOCKS[kind]
-        total = math.prod(extents)
-        if total % elements:
+        kinds[name], begin = reader.number("I"), reader.number("Q")
+        elements, bytes_of_block = BLOCKS.get(kinds[name], (1, 0))
+        if math.prod(extents[:1]) % elements:  # each row has whole blocks
             raise reader.lie("has a tensor that ends inside a block")
-        places.append((begin, total // elements * bytes_of_block))
-    if len(names) != count:
+        places.append((begin, math.prod(extents) // elements * bytes_of_block))
+    if len(kinds) != count:
         raise reader.lie("has a tensor twice")
+    if fault := gguf_types.find_fault(kinds, file_type):
+        raise WrongTypes("EngineUnsupported", f"{reader.name} {fault}")
     return places
 
 

@@ -47,7 +47,8 @@ def inspect(
     Raises `BadModel` or `TryAgain`.
     """
     listing = client.list_files(model_id, revision)
-    choice = _choose(listing, model_id, quantization)
+    wish = _wish(model_id, quantization)
+    choice = _choose(listing, wish)
     chosen = _files_of(listing, choice.names)
     sizes = {file.name: file.size for file in chosen}
     with tempfile.TemporaryDirectory() as name:
@@ -55,7 +56,11 @@ def inspect(
         texts = _read_configs(client, model_id, listing.commit, chosen, folder)
         shape, template = texts.get("config.json", {}), configs.chat_template(texts)
         if choice.format == formats.GGUF:
-            header = _read_gguf(client, model_id, listing.commit, chosen[-1], folder)
+            try:
+                header = _read_gguf(client, model_id, listing.commit, chosen[-1], folder)
+            except gguf_header.WrongTypes as wrong:
+                advice = formats.advise({file.name for file in listing.files}, wish, choice)
+                raise BadModel(wrong.reason, f"{wrong.message}; {advice}") from None
             shape, template = header.shape(), template or header.chat_template()
     if not template:
         raise BadModel("ChatTemplateMissing", f"{model_id} has no chat template")
@@ -71,8 +76,11 @@ def inspect(
     }
 
 
-def _choose(listing: hub.Listing, model_id: str, quantization: str) -> formats.Choice:
-    wish = formats.Wish(quantization, model_id.partition("/")[2])
+def _wish(model_id: str, quantization: str) -> formats.Wish:
+    return formats.Wish(quantization, model_id.partition("/")[2])
+
+
+def _choose(listing: hub.Listing, wish: formats.Wish) -> formats.Choice:
     return screening.choose([file.name for file in listing.files], wish)
 
 
@@ -153,7 +161,7 @@ def stage(
     if listing.commit != commit:
         raise TryAgain("HubUnavailable", f"the hub answers with the commit {listing.commit}")
     if files is None:
-        names = _choose(listing, model_id, quantization).names
+        names = _choose(listing, _wish(model_id, quantization)).names
     else:
         names = screening.take([file.name for file in listing.files], files)
     chosen = _files_of(listing, names)

@@ -8,13 +8,17 @@ import hub_mirror
 import pytest
 import small_models
 import yaml
-from pictures import CLASS, SETTINGS, chatmodel
+from pictures import CLASS, SETTINGS, chatmodel, terminated
+from signs import inspect, sign_of
+from typed_gguf import typed_gguf
 
 from chatmodel_operator import resolution, revision
 from chatmodel_operator.api.chatmodelrevision import Inspection
+from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.settings import Settings
 from chatmodel_runtime import formats, hub, model_manager, settings
 from chatmodel_runtime.engines import choosing, openvino_files
+from chatmodel_runtime.errors import BadModel
 from chatmodel_runtime.progress import Progress
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,17 +29,27 @@ FORMS = {
 }
 
 
+def publish(root: pathlib.Path, name: str, files: dict[str, bytes]) -> None:
+    folder = root / "demo" / name / small_models.COMMIT
+    folder.mkdir(parents=True)
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    (folder.parent / "refs.json").write_text(json.dumps({"main": small_models.COMMIT}))
+
+
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub.HubClient]:
-    """A client of a hub that has a model in each form."""
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of a hub that has a model in each form."""
     root = tmp_path_factory.mktemp("hub")
     for kind, (files, _) in FORMS.items():
-        folder = root / "demo" / kind / small_models.COMMIT
-        folder.mkdir(parents=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        (folder.parent / "refs.json").write_text(json.dumps({"main": small_models.COMMIT}))
-    with hub_mirror.running(root) as (endpoint, _):
+        publish(root, kind, files)
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(mirrored: pathlib.Path) -> Iterator[hub.HubClient]:
+    """A client of that hub."""
+    with hub_mirror.running(mirrored) as (endpoint, _):
         yield hub.HubClient(settings.Hub(endpoint=endpoint))
 
 
@@ -54,6 +68,18 @@ def test_the_operator_chooses_the_engine_that_the_runtime_alone_would_take(
     )
     alone, _ = choosing.choose_engine(folder, gpus=0, has_vllm=False)
     assert chosen == alone == FORMS[kind][1]
+
+
+def test_the_operator_says_why_a_file_is_of_no_type_that_loads(
+    client: hub.HubClient, mirrored: pathlib.Path
+) -> None:
+    publish(mirrored, "types", {"m.gguf": typed_gguf("Q5_K")})
+    with pytest.raises(BadModel) as caught:
+        model_manager.inspect(client, "demo/types", "main")
+    sign = sign_of(inspect(terminated(caught.value.exit_code, caught.value.report())))
+    assert sign is not None and sign.is_bad
+    assert (sign.reason, sign.message) == (Reason.EngineUnsupported, caught.value.message)
+    assert "matrices of Q5_K" in sign.message
 
 
 @pytest.mark.parametrize("kind", ["openvino", "gguf"])

@@ -41,16 +41,18 @@ def test_nothing_is_written_once_all_is_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["three-bad-ones-in-a-row", "a-good-model-replaces-a-mock"])
-def test_losing_status_and_a_revision_loses_no_verdict(name: str) -> None:
+def test_losing_status_and_a_revision_loses_no_verdict_and_no_files(name: str) -> None:
     for lost in sorted(telling.film(name).revisions()):
         teller = telling.Teller(stories.STORIES[name])
         world = teller.tell()
         before = {n: b["status"].get("verdict") for n, b in world.revisions().items()}
+        picked = {n: b["spec"].get("files") for n, b in world.revisions().items()}
         world.lose_status()
         if ("Deployment", lost) in world.objects:
             world.lose("ChatModelRevision", lost)
         teller.settle()
         assert {n: b["status"].get("verdict") for n, b in world.revisions().items()} == before
+        assert {n: b["spec"].get("files") for n, b in world.revisions().items()} == picked
         assert before[str(world.selected())] == "Verified"
 
 

@@ -45,6 +45,7 @@ def value_of(value: Any) -> bytes:
 
 GGUF_VALUES = {
     "general.architecture": "llama",
+    "general.file_type": 7,
     "llama.block_count": 2,
     "llama.embedding_length": 96,
     "llama.attention.head_count": 4,

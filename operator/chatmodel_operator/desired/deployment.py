@@ -1,5 +1,7 @@
 """The Deployment of one revision: candidate, serving, or kept at zero replicas."""
 
+import json
+
 from chatmodel_operator import names
 from chatmodel_operator.desired.metadata import Manifest, build_metadata
 from chatmodel_operator.observed import ChatModel, Revision, format_label_time
@@ -45,6 +47,8 @@ def _receipt(revision: Revision) -> dict[str, str | None]:
     }
     if revision.spec.commit is not None:
         receipt[names.ANNOTATION_COMMIT] = revision.spec.commit
+    if revision.spec.files is not None:
+        receipt[names.ANNOTATION_FILES] = json.dumps(revision.spec.files)
     failed = revision.is_failed
     receipt[names.ANNOTATION_REASON] = revision.status.reason if failed else None
     receipt[names.ANNOTATION_MESSAGE] = revision.status.message if failed else None

@@ -1,7 +1,7 @@
 """ChatModelRevision objects: as first created, and what is filled in once."""
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chatmodel_operator import resolution
@@ -31,11 +31,12 @@ def build_revision(
     instance_class: InstanceClassSpec | None,
     settings: Settings,
     commit: str | None = None,
+    files: Sequence[str] | None = None,
     template: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Return a new revision, with its template when nobody has to be asked what the model is.
 
-    `commit` is known for one that repeats another, `template` for one that was lost.
+    `commit` is known for one that repeats another, `files` and `template` for one that was lost.
     """
     spec = ChatModelRevisionSpec.model_validate(
         {
@@ -44,6 +45,7 @@ def build_revision(
             "source": source,
             "instance_class": instance_class,
             "commit": commit,
+            "files": list(files) if files is not None else None,
             "template": dict(template) if template is not None else None,
         }
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 from small_models import COMMIT, gguf
+from typed_gguf import typed_gguf
 
 
 class Mirror(Protocol):
@@ -155,6 +156,26 @@ def test_what_inspect_chose_is_what_stage_and_download_put_in_place(
         assert names == {"m-Q8_0.gguf", "manifest.json", "COMPLETE"}
     ended, lines, _ = run(tmp_path, "download", **env)
     assert ended == 65 and "set spec.quantization to Int8 or Int4" in lines[-1]["message"]
+
+
+def test_a_file_that_no_engine_loads_is_refused_alone_as_in_a_pod(
+    mirror: Mirror, tmp_path: pathlib.Path
+) -> None:
+    mirror.publish("demo/types", {"m-Q5_K_M.gguf": typed_gguf("Q5_K")})
+    shared = {"chatModel": "triage", "revision": "triage-6f3a2c", "modelID": "demo/types"}
+    config = {"command": "inspect", **shared, "hub": {"endpoint": mirror.endpoint}}
+    env = {"LLM_MODE": "huggingface", "MODEL_ID": "demo/types", "HF_ENDPOINT": mirror.endpoint}
+    for command, given in (
+        ("inspect", {"CHATMODEL_CONFIG": json.dumps(config)}),
+        ("download", env),
+    ):
+        ended, lines, _ = run(tmp_path, command, MODEL_CACHE_DIR=str(tmp_path / "alone"), **given)
+        assert ended == 65
+        assert lines[-1]["message"] == (
+            "EngineUnsupported: m-Q5_K_M.gguf has matrices of Q5_K; OpenVINO loads F16, Q8_0, Q6_K,"
+            " Q4_K, Q4_0, Q4_1; name a model that has a file named F16, Q8_0, Q4_K_M, Q4_0, Q4_1"
+        )
+    assert not (tmp_path / "alone").exists()
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGINGFACE_TOKEN"])

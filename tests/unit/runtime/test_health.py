@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections.abc import AsyncIterator
 
 import pytest
 from scripted_engine import ScriptedEngine
+from standin_model import PATIENTS
 
-from chatmodel_runtime import generating, scheduling
+from chatmodel_runtime import generating, prompts, scheduling
 from chatmodel_runtime.engines import Message, Sampling
 from chatmodel_runtime.engines.mock import MockTokenizer
 
@@ -158,6 +160,38 @@ class SlowTokenizer(MockTokenizer):
         self.go.acquire()
         self.at_once -= 1
         return super().render(messages, ask=ask)
+
+
+class NotedTokenizer(MockTokenizer):
+    """Notes in which threads it works."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+
+    def render(self, messages: list[Message], *, ask: bool = True) -> str:
+        self.threads.add(threading.current_thread().name)
+        return super().render(messages, ask=ask)
+
+
+@pytest.mark.parametrize(("letters", "beside"), [(1000, False), (1001, True)])
+async def test_only_texts_of_a_few_milliseconds_are_made_into_tokens_on_the_event_loop(
+    letters: int, beside: bool
+) -> None:
+    engine = ScriptedEngine(max_active=4)
+    engine.context_tokens = 10**6
+    scheduler = await started(engine)
+    engine.tokenizer = noted = NotedTokenizer()
+    await scheduler.answer([{"role": "user", "content": "a" * letters}], BUDGET)
+    ours = threading.current_thread().name
+    assert [name == ours for name in noted.threads] == [not beside]
+    scheduler.close()
+
+
+def test_a_question_about_a_demo_patient_is_short() -> None:
+    query = "What are my current medications, and may I take ibuprofen with them?"
+    for patient in json.loads(PATIENTS.read_text()):
+        messages = prompts.build_triage_messages(query, patient["summary"])
+        assert sum(len(m["content"]) for m in messages) < scheduling.LONG_TEXT / 2
 
 
 async def test_long_prompts_are_made_into_tokens_one_at_a_time_beside_the_event_loop() -> None:
