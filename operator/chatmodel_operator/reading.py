@@ -4,9 +4,7 @@ Called by `cluster`. Pure; a stored body that today's types refuse becomes a val
 """
 
 import collections
-import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Iterable, Mapping
 
 import pydantic
 
@@ -21,7 +19,7 @@ from chatmodel_operator.api.chatmodelrevision import (
     Files,
     Source,
 )
-from chatmodel_operator.api.instanceclass import DEFAULT_ANNOTATION, InstanceClassSpec
+from chatmodel_operator.classes import choose_class
 from chatmodel_operator.observed import (
     ChatModel,
     Claim,
@@ -39,24 +37,9 @@ from chatmodel_operator.observed import (
 
 _FILES = pydantic.TypeAdapter(Files)
 Live = Mapping[tuple[str, str], Raw]
-Value = TypeVar("Value")
 
 
-def _once(read: Callable[[Raw], Value]) -> Callable[[Raw], Value]:
-    """Read a kept object once: nothing takes longer in a pass than reading it all again."""
-
-    @functools.wraps(read)
-    def read_once(raw: Raw) -> Value:
-        if not isinstance(raw, cache.Stored):
-            return read(raw)
-        if raw.parsed is None:
-            raw.parsed = (read(raw),)
-        return cast(Value, raw.parsed[0])
-
-    return read_once
-
-
-@_once
+@cache.once
 def read_chatmodel(raw: Raw) -> ChatModel:
     """Return the ChatModel; a stored body today's types refuse is a value, not an exception."""
     try:
@@ -67,7 +50,7 @@ def read_chatmodel(raw: Raw) -> ChatModel:
         return ChatModel(raw, None, f"{where}: {first['msg']}")
 
 
-@_once
+@cache.once
 def read_revision(raw: Raw) -> Revision | None:
     """Return the revision, or None when its body cannot be read any more."""
     meta, status = raw["metadata"], raw.get("status") or {}
@@ -88,7 +71,7 @@ def read_revision(raw: Raw) -> Revision | None:
         return None
 
 
-@_once
+@cache.once
 def read_pod(raw: Raw) -> Pod:
     """Return what matters of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
@@ -140,7 +123,7 @@ def _containers(status: Raw) -> Iterable[Container]:
             )
 
 
-@_once
+@cache.once
 def read_job(raw: Raw) -> Job:
     """Return what matters of an inspect or stage Job."""
     labels = raw["metadata"]["labels"]
@@ -162,7 +145,7 @@ def read_job(raw: Raw) -> Job:
     )
 
 
-@_once
+@cache.once
 def read_deployment(raw: Raw) -> Deployment:
     """Return what matters of a revision's Deployment."""
     conditions = (raw.get("status") or {}).get("conditions") or []
@@ -263,7 +246,8 @@ def read_picture(
     service = live.get(("Service", chatmodel.name), {"spec": {}})
     selected = (service["spec"].get("selector") or {}).get(names.LABEL_REVISION)
     claim = live.get(("PersistentVolumeClaim", names.models_claim(chatmodel.name)))
-    chosen, problem = _choose_class(chatmodel, list(classes))
+    wish = chatmodel.spec.instance_class_name if chatmodel.spec is not None else None
+    chosen, problem = choose_class(wish, list(classes))
     return Observed(
         chatmodel=chatmodel,
         instance_class=chosen,
@@ -276,31 +260,3 @@ def read_picture(
         selected=None if selected == names.NO_REVISION else selected,
         live=live,
     )
-
-
-def _choose_class(chatmodel: ChatModel, classes: list[Raw]) -> tuple[InstanceClassSpec | None, str]:
-    """Return the class a new revision gets, or why there is none."""
-    wanted = chatmodel.spec.instance_class_name if chatmodel.spec is not None else None
-    # Of several defaults the newest counts, as with StorageClasses.
-    for item in sorted(
-        classes, key=lambda c: c["metadata"].get("creationTimestamp", ""), reverse=True
-    ):
-        meta = item["metadata"]
-        default = (meta.get("annotations") or {}).get(DEFAULT_ANNOTATION) == "true"
-        if meta["name"] == wanted or (wanted is None and default):
-            return _read_class(item)
-    known = ", ".join(sorted(item["metadata"]["name"] for item in classes)) or "none"
-    if wanted is None:
-        return None, f"no InstanceClass is annotated as default; there are: {known}"
-    return None, f"there is no InstanceClass {wanted}; there are: {known}"
-
-
-@_once
-def _read_class(raw: Raw) -> tuple[InstanceClassSpec | None, str]:
-    try:
-        return InstanceClassSpec.model_validate(raw.get("spec") or {}), ""
-    except pydantic.ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        name = raw["metadata"]["name"]
-        return None, f"InstanceClass {name} is not one this operator understands: {where}"
