@@ -23,6 +23,7 @@ import uvloop
 from chatmodel_runtime import (
     app,
     chat_log,
+    draining,
     hub,
     keys,
     management,
@@ -216,17 +217,15 @@ async def _serve(
         ),
     )
     verifier = management.Verifier(config, scheduler)
-    servers = server.Servers(limits.drain_seconds)
+    servers = server.Servers(draining.Drain(limits.drain_seconds))
     story = triage.Triage(config, _choose_patients(config), scheduler, _choose_chat_log(config))
     traced = tracing.choose(env, config.chat_model)
     public = app.build_app(config, scheduler, story, api_keys, traced.telemetry)
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
-    aging = server.EndConnections(public, limits.max_connection_age_seconds, servers.is_draining)
+    aging = server.EndConnections(public, limits.max_connection_age_seconds, servers.drain)
     servers.add(aging, public_host, ports[0])
-    probes = management.build_serve_app(
-        scheduler, verifier, management.MainLoop(), servers.is_leaving
-    )
+    probes = management.build_serve_app(scheduler, verifier, management.MainLoop(), servers.drain)
     servers.add(probes, host, ports[1], beside=True)
 
     async def load() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from chatmodel_runtime.server import LEAVING_SECONDS
+from chatmodel_runtime.draining import LEAVING_SECONDS
 
 BODY = {"patient_mrn": "MRN-001", "query": "What are my current medications?"}
 KEY = {"X-API-Key": "right"}
