@@ -7,6 +7,7 @@ environment variables of `.env.example`. Ends with 0, 64, 65, 70 or 75 (docs/des
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -15,13 +16,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
 from chatmodel_runtime import (
     app,
     chat_log,
+    draining,
     hub,
     keys,
     management,
@@ -59,7 +61,16 @@ def main() -> None:
     command = parser.parse_args().command
     env = {**_read_dotenv(pathlib.Path(".env")), **os.environ}
     configure_logs()
-    sys.exit(_end(COMMANDS[command], env))
+    _leave(_end(COMMANDS[command], env))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now: it takes an interpreter seconds to take a loaded torch apart."""
+    logging.shutdown()
+    with contextlib.suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _end(work: Command, env: Mapping[str, str]) -> int:
@@ -206,16 +217,15 @@ async def _serve(
         ),
     )
     verifier = management.Verifier(config, scheduler)
-    servers = server.Servers(limits.drain_seconds)
+    servers = server.Servers(draining.Drain(limits.drain_seconds))
     story = triage.Triage(config, _choose_patients(config), scheduler, _choose_chat_log(config))
     traced = tracing.choose(env, config.chat_model)
     public = app.build_app(config, scheduler, story, api_keys, traced.telemetry)
-    age = limits.max_connection_age_seconds
     # Standalone with keys the service may be meant for others; without them it is not.
     public_host = host if config.auth.mode == "None" else "0.0.0.0"
-    servers.add(server.EndConnections(public, age, servers.is_draining), public_host, ports[0])
-    main_loop = management.MainLoop()
-    probes = management.build_serve_app(scheduler, verifier, main_loop, servers.is_leaving)
+    aging = server.EndConnections(public, limits.max_connection_age_seconds, servers.drain)
+    servers.add(aging, public_host, ports[0])
+    probes = management.build_serve_app(scheduler, verifier, management.MainLoop(), servers.drain)
     servers.add(probes, host, ports[1], beside=True)
 
     async def load() -> None:
@@ -232,6 +242,7 @@ async def _serve(
     try:
         await servers.run(load())
     finally:
+        gc.freeze()  # libraries collect garbage when closed; all of it goes with the process
         scheduler.close()
         await story.close()
         traced.close()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import fastapi
 from fastapi.responses import JSONResponse, Response
 
-from chatmodel_runtime import generating, metrics, prompts, scheduling, tracing
+from chatmodel_runtime import draining, generating, metrics, prompts, scheduling, tracing
 from chatmodel_runtime.engines import Sampling
 from chatmodel_runtime.settings import ServeConfig
 
@@ -96,7 +96,7 @@ def build_serve_app(
     scheduler: scheduling.Scheduler,
     verifier: Verifier,
     main_loop: MainLoop,
-    is_leaving: Callable[[], bool],
+    drain: draining.Drain,
 ) -> fastapi.FastAPI:
     """Return the management application of `serve`; it may run in another loop than the rest."""
     app = fastapi.FastAPI(openapi_url=None, telemetry=tracing.OFF)
@@ -107,8 +107,11 @@ def build_serve_app(
         return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
     @app.get("/readyz")
-    async def readyz() -> JSONResponse:
-        state: str = "leaving" if is_leaving() else scheduler.state
+    async def readyz(request: fastapi.Request) -> JSONResponse:
+        state: str = scheduler.state
+        if drain.is_leaving():
+            state = "leaving"
+            drain.note_probe(request.headers.get("user-agent", ""))
         if main_loop.is_silent():
             state = "hanging"
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)

@@ -2,7 +2,7 @@
 
 Called by `__main__`. A connection is closed with an answer once it is older than a maximum age, so
 that clients that keep connections alive follow a switch of the Service; after SIGTERM every answer
-closes its connection, until the drain window is over and what runs has finished.
+closes its connection, until the drain window is over (`draining`) and what runs has finished.
 """
 
 import asyncio
@@ -13,31 +13,28 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chatmodel_runtime import heads, logs
+from chatmodel_runtime import draining, heads, logs
 from chatmodel_runtime.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 SPREAD = 0.2
-LEAVING_SECONDS = 5.0  # three failed probes, one a second, and the time until all nodes know
 FORGET_SECONDS = 2 * KEEP_ALIVE_SECONDS
 
 
 class EndConnections:
     """Add `Connection: close` to answers on old connections, and to all while draining."""
 
-    def __init__(
-        self, app: ASGIApp, max_age_seconds: float, is_draining: Callable[[], bool]
-    ) -> None:
+    def __init__(self, app: ASGIApp, max_age_seconds: float, drain: draining.Drain) -> None:
         self._app = app
         self._max_age = max_age_seconds
-        self._is_draining = is_draining
+        self._drain = drain
         # (client address, port) → (when it ends, when it was last used)
         self._connections: dict[tuple[str, int], tuple[float, float]] = {}
         self._swept = 0.0
@@ -48,6 +45,7 @@ class EndConnections:
             await self._app(scope, receive, send)
             return
         client = (scope["client"][0], scope["client"][1])
+        self._drain.note_request()
         self._touch(client)
 
         async def send_last(message: Message) -> None:
@@ -73,7 +71,7 @@ class EndConnections:
 
     def _is_over(self, client: tuple[str, int]) -> bool:
         end, _ = self._connections.get(client, (0.0, 0.0))
-        return self._is_draining() or time.monotonic() >= end
+        return self._drain.has_begun() or time.monotonic() >= end
 
 
 def _configure(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
@@ -111,25 +109,11 @@ def _serve_beside(server: uvicorn.Server, listener: socket.socket) -> None:
 class Servers:
     """The public and the management server of one process."""
 
-    def __init__(self, drain_seconds: float) -> None:
-        self._drain_seconds = drain_seconds
+    def __init__(self, drain: draining.Drain) -> None:
+        self.drain = drain
         self._here: list[tuple[uvicorn.Server, socket.socket]] = []
         self._beside: list[tuple[uvicorn.Server, socket.socket]] = []
         self._stop = asyncio.Event()
-        self._ends_at: float | None = None
-
-    def is_draining(self) -> bool:
-        """Say whether SIGTERM has come."""
-        return self._ends_at is not None
-
-    def is_leaving(self) -> bool:
-        """Say whether no new request should come any more: the drain window is almost over.
-
-        Before that Kubernetes sends requests to an ending pod only where there is no other, as in a
-        swap on a full node (KEP-1669). It must have stopped when the pod's address goes: a
-        connection to an address that is gone is not refused, it hangs.
-        """
-        return self._ends_at is not None and time.monotonic() > self._ends_at - LEAVING_SECONDS
 
     def add(self, app: ASGIApp, host: str, port: int, *, beside: bool = False) -> None:
         """Add an application, for this event loop or for one beside it in a thread.
@@ -161,7 +145,9 @@ class Servers:
             if loading.done():
                 loading.result()
                 await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
-            await self._drain()
+            logger.info("draining", extra={"seconds": self.drain.seconds})
+            await self.drain.run()
+            logger.info("drained")
         finally:
             for task in (loading, stopping):
                 task.cancel()
@@ -169,9 +155,3 @@ class Servers:
                 server.should_exit = True
             await asyncio.gather(*serving, return_exceptions=True)
             threads.shutdown()
-
-    async def _drain(self) -> None:
-        """Answer on for the drain window: clients may not have heard yet that we go."""
-        self._ends_at = time.monotonic() + self._drain_seconds
-        logger.info("draining", extra={"seconds": self._drain_seconds})
-        await asyncio.sleep(self._drain_seconds)

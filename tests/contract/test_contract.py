@@ -30,7 +30,7 @@ from chatmodel_operator import names, observed, reading, runtime_client
 from chatmodel_operator.api.chatmodelrevision import Inspection
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.settings import Hub
-from chatmodel_runtime import hub, management, model_manager, scheduling, settings
+from chatmodel_runtime import draining, hub, management, model_manager, scheduling, settings
 from chatmodel_runtime.engines.mock import MockEngine
 from chatmodel_runtime.progress import Progress
 
@@ -242,7 +242,7 @@ async def serving(spec: Body, address: str) -> AsyncIterator[observed.Pod]:
         await verifier.ask()
 
     await scheduler.start(warm_up)
-    app = management.build_serve_app(scheduler, verifier, management.MainLoop(), lambda: False)
+    app = management.build_serve_app(scheduler, verifier, management.MainLoop(), draining.Drain(0))
     pod = reading.read_pod(raw_pod(prepared(spec), ready=True))
     async with listening(app, address):
         yield dataclasses.replace(pod, ip=address)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from chatmodel_runtime import (
     app,
+    draining,
     keys,
     management,
     metrics,
@@ -102,7 +103,9 @@ async def serving(
     try:
         yield Inside(
             app.build_app(found, scheduler, story, keys.ApiKeys(found.auth), telemetry),
-            management.build_serve_app(scheduler, verifier, management.MainLoop(), lambda: False),
+            management.build_serve_app(
+                scheduler, verifier, management.MainLoop(), draining.Drain(0)
+            ),
             scheduler,
         )
     finally:

@@ -1,13 +1,12 @@
 """When a connection is told to end."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from chatmodel_runtime import server
+from chatmodel_runtime import draining, server
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,8 +31,8 @@ async def closes(app: server.EndConnections, port: int) -> bool:
     return (b"connection", b"close") in sent[0]["headers"]
 
 
-def ended(max_age: float, draining: Callable[[], bool] = lambda: False) -> server.EndConnections:
-    return server.EndConnections(plain, max_age, draining)
+def ended(max_age: float) -> server.EndConnections:
+    return server.EndConnections(plain, max_age, draining.Drain(0))
 
 
 async def test_a_young_connection_stays() -> None:
@@ -60,10 +59,10 @@ async def test_a_port_that_is_used_again_starts_young() -> None:
 
 
 async def test_while_draining_every_answer_ends_its_connection() -> None:
-    drains = False
-    app = ended(60, lambda: drains)
+    drain = draining.Drain(0)
+    app = server.EndConnections(plain, 60, drain)
     assert not await closes(app, 1)
-    drains = True
+    await drain.run()
     assert [await closes(app, port) for port in (1, 2)] == [True, True]
 
 
@@ -95,5 +94,5 @@ async def test_what_is_no_request_passes_untouched() -> None:
     async def send(message: Message) -> None:
         raise AssertionError
 
-    await server.EndConnections(app, 1, lambda: False)({"type": "lifespan"}, receive, send)
+    await server.EndConnections(app, 1, draining.Drain(0))({"type": "lifespan"}, receive, send)
     assert seen == ["lifespan"]

@@ -4,7 +4,10 @@ import contextlib
 import http.client
 import http.server
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -13,7 +16,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from chatmodel_runtime.server import LEAVING_SECONDS
+from chatmodel_runtime.draining import LEAVING_SECONDS
 
 BODY = {"patient_mrn": "MRN-001", "query": "What are my current medications?"}
 KEY = {"X-API-Key": "right"}
@@ -92,6 +95,18 @@ def test_a_server_that_drains_stays_ready_until_shortly_before_its_end(
                 seen.append((ready, answered))
         time.sleep(0.05)
     assert seen == [(200, 200), (503, 200)]
+
+
+def test_a_process_ends_without_taking_itself_apart_and_all_it_said_is_there() -> None:
+    code = (
+        "import atexit, sys, time\natexit.register(time.sleep, 60)\n"
+        "from chatmodel_runtime import __main__ as main\nsys.argv[1:] = ['serve']\nmain.main()\n"
+    )
+    env = {**os.environ, "CHATMODEL_CONFIG": "none"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, timeout=30, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)["level"]) == (64, "error")
 
 
 def test_what_runs_at_sigterm_is_finished(start: Start, pod_config: dict[str, Any]) -> None:

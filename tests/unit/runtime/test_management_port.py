@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 from asgi_calls import CONFIG, Inside, serving
 
-from chatmodel_runtime import management, server, settings
+from chatmodel_runtime import draining, management, server, settings
 
 HANG_SECONDS = 20
 
@@ -38,15 +38,16 @@ def until(status: int, url: str) -> None:
 async def managed(inside: Inside, silent_seconds: float = HANG_SECONDS) -> AsyncIterator[str]:
     """Yield where the management port of a runtime listens, served by its own thread."""
     config = settings.ServeConfig.model_validate(CONFIG)
+    drain = draining.Drain(0)
     probes = management.build_serve_app(
         inside.scheduler,
         management.Verifier(config, inside.scheduler),
         management.MainLoop(silent_seconds),
-        lambda: False,
+        drain,
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    servers = server.Servers(0)
+    servers = server.Servers(drain)
     servers.add(probes, "127.0.0.1", port, beside=True)
     running = asyncio.create_task(servers.run(nothing()))
     url = f"http://127.0.0.1:{port}"
