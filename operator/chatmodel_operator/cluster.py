@@ -25,6 +25,7 @@ LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
 NAMED = ("Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
 CLAIM_KIND = "PersistentVolumeClaim"
 OUR_PLURALS = frozenset({"chatmodels", "chatmodelrevisions", "instanceclasses"})
+MANAGER = {"fieldManager": names.FIELD_MANAGER}
 # A claim that is pending this long has its events read, at most once a minute.
 PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
 
@@ -86,7 +87,10 @@ class Cluster:
         path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
         body = comparing.without_nulls(manifest)
         try:
-            await self._client.request("POST", path, body, JSON, fieldManager=names.FIELD_MANAGER)
+            if manifest["kind"] == "ChatModelRevision":
+                await self._write_whole("POST", path, body, JSON)
+            else:
+                await self._client.request("POST", path, body, JSON, **MANAGER)
         except errors.Conflict as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -118,7 +122,7 @@ class Cluster:
         path = path_of(manifest["kind"], meta["namespace"], meta["name"])
         body = change | {"metadata": change.get("metadata", {}) | same}
         try:
-            await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+            await self._client.request("PATCH", path, body, MERGE, **MANAGER)
         except errors.Rejected as error:
             if error.reason != "NotFound":
                 raise
@@ -135,26 +139,25 @@ class Cluster:
         meta = manifest["metadata"]
         path = path_of(manifest["kind"], meta["namespace"], meta["name"])
         body = comparing.without_nulls(manifest)
-        await self._client.request(
-            "PATCH", path, body, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
-        )
+        await self._client.request("PATCH", path, body, APPLY, **MANAGER, force="true")
 
     async def record(
         self, namespace: str, revision: observed.Revision, part: str, body: Manifest
     ) -> None:
-        """Merge `body` into a revision's spec or status, if the revision has not moved since."""
+        """Merge `body` into a revision's spec or status, if the revision has not moved since.
+
+        Raises `Rejected` with reason SchemaMismatch when the CRD has no such field.
+        """
         subresource = "status" if part == "status" else ""
         path = path_of("ChatModelRevision", namespace, revision.name, subresource)
         meta = {"uid": revision.uid, "resourceVersion": revision.resource_version}
-        await self._client.request(
-            "PATCH", path, {"metadata": meta, part: body}, MERGE, fieldManager=names.FIELD_MANAGER
-        )
+        await self._write_whole("PATCH", path, {"metadata": meta, part: body}, MERGE)
 
     async def note(self, namespace: str, revision: observed.Revision, status: Manifest) -> None:
         """Merge the answer to a side question into a revision's status, at any version."""
         path = path_of("ChatModelRevision", namespace, revision.name, "status")
         body = {"metadata": {"uid": revision.uid}, "status": status}
-        await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+        await self._write_whole("PATCH", path, body, MERGE)
 
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, grace: int | None = None
@@ -188,7 +191,7 @@ class Cluster:
         seen = {"uid": chatmodel.uid, "resourceVersion": version}
         body = {"metadata": seen, "status": comparing.build_merge(before, status)}
         path = path_of("ChatModel", chatmodel.namespace, chatmodel.name, "status")
-        await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+        await self._client.request("PATCH", path, body, MERGE, **MANAGER)
         return True
 
     async def post_event(self, event: Manifest) -> None:
@@ -202,6 +205,23 @@ class Cluster:
         except errors.Rejected:
             return False
         return OUR_PLURALS <= {item["name"] for item in body.get("resources") or []}
+
+    async def _write_whole(self, method: str, path: str, body: Manifest, kind: str) -> None:
+        """Write to a revision, or have the server say what of it its CRD does not know.
+
+        An older CRD would drop that without a word, and passes would write it for ever.
+        """
+        try:
+            await self._client.request(
+                method, path, body, kind, **MANAGER, fieldValidation="Strict"
+            )
+        except errors.Rejected as error:
+            words = error.message.partition("strict decoding error: ")[2].strip()
+            if error.message.startswith("404 page not found"):
+                words = "the API server has no such kind"
+            if not words:
+                raise
+            raise errors.Rejected(error.what, Reason.SchemaMismatch, words) from error
 
     def _take_answer(self, *answer: Any) -> None:
         self.reads.take_answer(*answer)
