@@ -7,7 +7,16 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import comparing, cputime, errors, names, observed, reading, reads
+from chatmodel_operator import (
+    comparing,
+    cputime,
+    errors,
+    names,
+    observed,
+    reading,
+    reads,
+    troubles,
+)
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import (
@@ -26,8 +35,6 @@ NAMED = ("Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
 CLAIM_KIND = "PersistentVolumeClaim"
 OUR_PLURALS = frozenset({"chatmodels", "chatmodelrevisions", "instanceclasses"})
 MANAGER = {"fieldManager": names.FIELD_MANAGER}
-# A claim that is pending this long has its events read, at most once a minute.
-PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
 
 
 class Cluster:
@@ -45,7 +52,7 @@ class Cluster:
             connect, self._take_answer, on_answer=on_answer, on_cpu=on_cpu, may_write=may_write
         )
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
-        self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
+        self._troubles = troubles.Troubles(self._client)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -74,9 +81,9 @@ class Cluster:
             if kind != "Pod" and _is_ours(item, chatmodel)
         }
         claim = children.get((CLAIM_KIND, names.models_claim(name)))
-        trouble = await self._trouble_of(claim) if claim is not None else ""
         pods = found.children["Pod"]
-        return reading.read_picture(chatmodel, children, pods, found.classes, trouble)
+        held_up = await self._troubles.find(claim, pods)
+        return reading.read_picture(chatmodel, children, pods, found.classes, held_up)
 
     def forget(self, namespace: str, name: str) -> None:
         """Have the next picture of a ChatModel read live."""
@@ -245,27 +252,6 @@ class Cluster:
         if not has_label:
             raise errors.Rejected(what, Reason.NameConflict, "exists and is not ours")
         # Ours and nobody's: an orphan is adopted.
-
-    async def _trouble_of(self, claim: Manifest) -> str:
-        """Return what the events of a claim that stays pending say; empty when all is well."""
-        meta = claim["metadata"]
-        created = observed.parse_time(meta["creationTimestamp"])
-        pending = (claim.get("status") or {}).get("phase") == "Pending"
-        assert created is not None
-        if not pending or (self.now() - created).total_seconds() < PENDING_SECONDS:
-            self._troubles.pop(meta["uid"], None)
-            return ""
-        seen = self._troubles.get(meta["uid"])
-        if seen is not None and (self.now() - seen[0]).total_seconds() < EVENTS_SECONDS:
-            return seen[1]
-        path = path_of("Event", meta["namespace"])
-        body = await self._client.request(
-            "GET", path, fieldSelector=f"regarding.name={meta['name']},type=Warning"
-        )
-        mine = [e for e in body.get("items") or [] if e["regarding"].get("uid") == meta["uid"]]
-        text = str(mine[-1].get("note", "")) if mine else ""
-        self._troubles[meta["uid"]] = (self.now(), text)
-        return text
 
     async def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Return an object by listing it: a right that watching needs anyway."""

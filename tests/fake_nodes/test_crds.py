@@ -4,6 +4,7 @@ Deleting a CRD deletes its objects, everybody's: such a test first sees that nob
 """
 
 import pathlib
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_an_operator_outlives_its_kinds_and_serves_anew_when_they_are_back(
         seen, before = len(asked(run, "chatmodels")), len(run.writes())
         kube.run("delete", "crd", *KINDS, CLASSES)
         wait_for(lambda: serving_pods(kube, "again") == [], "the garbage collector")
-        wait_for(lambda: len(asked(run, "chatmodels")) >= seen + 5, "the kind to be looked for")
+        wait_for(lambda: len(asked(run, "chatmodels")) >= seen + 6, "the kind to be looked for")
         times = asked(run, "chatmodels")[seen:]
         assert times[-1] - times[0] > 2, "asked without a pause"
         assert len(run.writes()) - before < 5
@@ -159,6 +160,26 @@ def test_before_an_older_crd_nothing_is_written_again_and_again_and_what_serves_
         assert kube.get("chatmodel", "old")["status"]["serving"]["number"] == 2
         assert len(kube.get(KINDS[1])["items"]) == 2
         assert find_misplaced(run.writes(), kube.namespace) == []
+
+
+@pytest.mark.fault("U2")
+def test_an_operator_that_starts_before_an_older_crd_makes_no_second_revision(
+    operator: Any, crds: Kube, tmp_path: pathlib.Path
+) -> None:
+    with operator() as run:
+        kube: Kube = run.kube
+        kube.apply(good("old", generation={"maxNewTokens": 99}))
+        kube.wait_for_reason("old", "Serving", 120)
+        pods, shown = serving_pods(kube, "old"), knows(kube, KINDS[1], "spec.source", "generation")
+        install_older(kube, tmp_path, KINDS[1], "spec.source", "generation")
+        wait_for(lambda: not shown(), "the older schema")
+        run.signal(signal.SIGKILL)  # and started again
+        told = kube.wait_for_reason("old", "SchemaMismatch", 30)
+        assert "spec.source.generation" in told["message"]
+        bring_back(kube)
+        kube.wait_for_reason("old", "Serving")
+        assert len(kube.get(KINDS[1])["items"]) == 1
+        assert serving_pods(kube, "old") == pods
 
 
 @pytest.mark.fault("U2")
