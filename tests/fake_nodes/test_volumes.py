@@ -1,61 +1,13 @@
 """Claims whose volumes are made by hand: lost, on another node, one that grows, one that cannot."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_nodes_story import candidate_pod, good, serving_pods, show, waiting
-from kube import Body, Kube, Refused, random_name, wait_for
-
-
-@pytest.fixture
-def volumes(cluster: Kube) -> Iterator[Callable[[], str]]:
-    """Makes a volume of a class of its own, and returns the class; both go afterwards."""
-    name = random_name("volume")
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"{name}-{len(made)}")
-        spec = {
-            "capacity": {"storage": "5Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": name,
-            "hostPath": {"path": "/nowhere"},
-        }
-        meta = {"name": made[-1]}
-        cluster.apply(
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
-        )
-        return name
-
-    cluster.apply(storage_class(name, grows=True))
-    yield make
-    cluster.run("delete", "storageclass", name)
-    for volume in made:
-        lose(cluster, volume)
-
-
-def storage_class(name: str, *, grows: bool) -> Body:
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
-    rest = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "Immediate"}
-    return head | rest | {"allowVolumeExpansion": grows}
-
-
-def lose(cluster: Kube, volume: str) -> None:
-    """Delete a volume although a claim has it."""
-    cluster.run("delete", "pv", volume, "--wait=false", "--ignore-not-found")
-    try:
-        cluster.run("patch", "pv", volume, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    except Refused as error:
-        if "NotFound" not in str(error):
-            raise
-
-
-def persistent(name: str, storage: str) -> Body:
-    cache = {"strategy": "Persistent", "storageClassName": storage, "size": "1Gi"}
-    return good(name, cache=cache)
+from fake_nodes_story import candidate_pod, serving_pods, show, waiting
+from fake_volumes import lose, persistent, storage_class
+from kube import Kube, Refused, wait_for
 
 
 @pytest.mark.fault("C2")
