@@ -148,10 +148,12 @@ class Cache:
         if known is None:
             if not is_live and version <= self._floor(kind, ref[1]):
                 return False
-        elif version <= version_of(known):
+        elif version < version_of(known) or (version == version_of(known) and not is_live):
+            return False
+        kept = _without_the_unread(kind, body)
+        if kept == known:  # another CRD shows another part of an object at the same version
             return False
         self._drop(ref)
-        kept = _without_the_unread(kind, body)
         self._objects[kind][ref[1:]] = kept
         if (owner := owner_of(kind, kept)) is not None:
             self._owned.setdefault((kind, owner), {})[ref[2]] = kept

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatmodel_operator import comparing, errors, names, observed, reading, reads
+from chatmodel_operator import comparing, errors, names, observed, reading, reads, troubles
 from chatmodel_operator.api.fields import GROUP, VERSION
 from chatmodel_operator.api.reasons import Reason
 from chatmodel_operator.api_client import (
@@ -25,8 +25,7 @@ LISTED = ("ChatModelRevision", "Deployment", "Pod", "Job")
 NAMED = ("Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
 CLAIM_KIND = "PersistentVolumeClaim"
 OUR_PLURALS = frozenset({"chatmodels", "chatmodelrevisions", "instanceclasses"})
-# A claim that is pending this long has its events read, at most once a minute.
-PENDING_SECONDS, EVENTS_SECONDS = 10.0, 60.0
+MANAGER = {"fieldManager": names.FIELD_MANAGER}
 
 
 class Cluster:
@@ -43,7 +42,7 @@ class Cluster:
             connect, self._take_answer, on_answer=on_answer, may_write=may_write
         )
         self.reads = reads.Reads(self._client, (*LISTED, *NAMED, CLAIM_KIND))
-        self._troubles: dict[str, tuple[datetime.datetime, str]] = {}
+        self._troubles = troubles.Troubles(self._client)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -72,9 +71,9 @@ class Cluster:
             if kind != "Pod" and _is_ours(item, chatmodel)
         }
         claim = children.get((CLAIM_KIND, names.models_claim(name)))
-        trouble = await self._trouble_of(claim) if claim is not None else ""
         pods = found.children["Pod"]
-        return reading.read_picture(chatmodel, children, pods, found.classes, trouble)
+        held_up = await self._troubles.find(claim, pods)
+        return reading.read_picture(chatmodel, children, pods, found.classes, held_up)
 
     def forget(self, namespace: str, name: str) -> None:
         """Have the next picture of a ChatModel read live."""
@@ -85,7 +84,10 @@ class Cluster:
         path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
         body = comparing.without_nulls(manifest)
         try:
-            await self._client.request("POST", path, body, JSON, fieldManager=names.FIELD_MANAGER)
+            if manifest["kind"] == "ChatModelRevision":
+                await self._write_whole("POST", path, body, JSON)
+            else:
+                await self._client.request("POST", path, body, JSON, **MANAGER)
         except errors.Conflict as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -117,7 +119,7 @@ class Cluster:
         path = path_of(manifest["kind"], meta["namespace"], meta["name"])
         body = change | {"metadata": change.get("metadata", {}) | same}
         try:
-            await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+            await self._client.request("PATCH", path, body, MERGE, **MANAGER)
         except errors.Rejected as error:
             if error.reason != "NotFound":
                 raise
@@ -134,26 +136,25 @@ class Cluster:
         meta = manifest["metadata"]
         path = path_of(manifest["kind"], meta["namespace"], meta["name"])
         body = comparing.without_nulls(manifest)
-        await self._client.request(
-            "PATCH", path, body, APPLY, fieldManager=names.FIELD_MANAGER, force="true"
-        )
+        await self._client.request("PATCH", path, body, APPLY, **MANAGER, force="true")
 
     async def record(
         self, namespace: str, revision: observed.Revision, part: str, body: Manifest
     ) -> None:
-        """Merge `body` into a revision's spec or status, if the revision has not moved since."""
+        """Merge `body` into a revision's spec or status, if the revision has not moved since.
+
+        Raises `Rejected` with reason SchemaMismatch when the CRD has no such field.
+        """
         subresource = "status" if part == "status" else ""
         path = path_of("ChatModelRevision", namespace, revision.name, subresource)
         meta = {"uid": revision.uid, "resourceVersion": revision.resource_version}
-        await self._client.request(
-            "PATCH", path, {"metadata": meta, part: body}, MERGE, fieldManager=names.FIELD_MANAGER
-        )
+        await self._write_whole("PATCH", path, {"metadata": meta, part: body}, MERGE)
 
     async def note(self, namespace: str, revision: observed.Revision, status: Manifest) -> None:
         """Merge the answer to a side question into a revision's status, at any version."""
         path = path_of("ChatModelRevision", namespace, revision.name, "status")
         body = {"metadata": {"uid": revision.uid}, "status": status}
-        await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+        await self._write_whole("PATCH", path, body, MERGE)
 
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, grace: int | None = None
@@ -187,7 +188,7 @@ class Cluster:
         seen = {"uid": chatmodel.uid, "resourceVersion": version}
         body = {"metadata": seen, "status": comparing.build_merge(before, status)}
         path = path_of("ChatModel", chatmodel.namespace, chatmodel.name, "status")
-        await self._client.request("PATCH", path, body, MERGE, fieldManager=names.FIELD_MANAGER)
+        await self._client.request("PATCH", path, body, MERGE, **MANAGER)
         return True
 
     async def post_event(self, event: Manifest) -> None:
@@ -201,6 +202,23 @@ class Cluster:
         except errors.Rejected:
             return False
         return OUR_PLURALS <= {item["name"] for item in body.get("resources") or []}
+
+    async def _write_whole(self, method: str, path: str, body: Manifest, kind: str) -> None:
+        """Write to a revision, or have the server say what of it its CRD does not know.
+
+        An older CRD would drop that without a word, and passes would write it for ever.
+        """
+        try:
+            await self._client.request(
+                method, path, body, kind, **MANAGER, fieldValidation="Strict"
+            )
+        except errors.Rejected as error:
+            words = error.message.partition("strict decoding error: ")[2].strip()
+            if error.message.startswith("404 page not found"):
+                words = "the API server has no such kind"
+            if not words:
+                raise
+            raise errors.Rejected(error.what, Reason.SchemaMismatch, words) from error
 
     def _take_answer(self, *answer: Any) -> None:
         self.reads.take_answer(*answer)
@@ -224,27 +242,6 @@ class Cluster:
         if not has_label:
             raise errors.Rejected(what, Reason.NameConflict, "exists and is not ours")
         # Ours and nobody's: an orphan is adopted.
-
-    async def _trouble_of(self, claim: Manifest) -> str:
-        """Return what the events of a claim that stays pending say; empty when all is well."""
-        meta = claim["metadata"]
-        created = observed.parse_time(meta["creationTimestamp"])
-        pending = (claim.get("status") or {}).get("phase") == "Pending"
-        assert created is not None
-        if not pending or (self.now() - created).total_seconds() < PENDING_SECONDS:
-            self._troubles.pop(meta["uid"], None)
-            return ""
-        seen = self._troubles.get(meta["uid"])
-        if seen is not None and (self.now() - seen[0]).total_seconds() < EVENTS_SECONDS:
-            return seen[1]
-        path = path_of("Event", meta["namespace"])
-        body = await self._client.request(
-            "GET", path, fieldSelector=f"regarding.name={meta['name']},type=Warning"
-        )
-        mine = [e for e in body.get("items") or [] if e["regarding"].get("uid") == meta["uid"]]
-        text = str(mine[-1].get("note", "")) if mine else ""
-        self._troubles[meta["uid"]] = (self.now(), text)
-        return text
 
     async def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Return an object by listing it: a right that watching needs anyway."""

@@ -133,10 +133,11 @@ def _claim_signs(observed: Observed, revision: Revision) -> Iterator[Sign]:
 
 
 def _pod_signs(pod: Pod) -> Iterable[Sign]:
-    if "PersistentVolumeClaim" in pod.unschedulable:
-        yield Sign(Reason.WaitingForVolume, pod.unschedulable)
-    elif pod.unschedulable:
-        yield Sign(Reason.Unschedulable, pod.unschedulable)
+    if pod.unschedulable:
+        is_claim = "PersistentVolumeClaim" in pod.unschedulable
+        yield Sign(Reason.WaitingForVolume if is_claim else Reason.Unschedulable, pod.unschedulable)
+    elif pod.trouble:
+        yield Sign(Reason.WaitingForVolume, pod.trouble)
     if pod.is_ready:
         return
     # Only the node controller makes a pod unready whose containers are ready.

@@ -149,6 +149,12 @@ class Container:
     ended_message: str
     ended_at: datetime.datetime | None
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it has not begun, and nothing is said against it."""
+        begun = self.is_running or self.exit_code is not None
+        return not begun and self.waiting_reason in ("", "ContainerCreating", "PodInitializing")
+
     def report(self) -> dict[str, Any]:
         """Return the termination message as JSON object; empty when it is none of ours."""
         try:
@@ -160,7 +166,10 @@ class Container:
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """A pod with our labels; `grace_seconds` is what one that is being deleted has to end."""
+    """A pod with our labels; `grace_seconds` is what one that is being deleted has to end.
+
+    One `is_starting` that has a node and is pending; `trouble` is what its events say then.
+    """
 
     name: str
     uid: str
@@ -177,6 +186,13 @@ class Pod:
     unschedulable_since: datetime.datetime | None
     is_nominated: bool
     containers: tuple[Container, ...]
+    is_starting: bool = False
+    trouble: str = ""
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether no container has begun on its node, and none says why."""
+        return self.is_starting and all(c.is_awaited for c in self.containers)
 
 
 @dataclasses.dataclass(frozen=True)

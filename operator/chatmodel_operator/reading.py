@@ -4,6 +4,7 @@ Called by `cluster`. Pure; a stored body that today's types refuse becomes a val
 """
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import pydantic
@@ -80,6 +81,7 @@ def read_pod(raw: Raw) -> Pod:
     is_unschedulable = scheduled.get("reason") == "Unschedulable"
     created = parse_time(meta["creationTimestamp"])
     assert created is not None
+    has_node = scheduled.get("status") == "True"
     return Pod(
         name=meta["name"],
         uid=meta.get("uid", ""),
@@ -98,6 +100,7 @@ def read_pod(raw: Raw) -> Pod:
         else None,
         is_nominated=bool(status.get("nominatedNodeName")),
         containers=tuple(_containers(status)),
+        is_starting=has_node and status.get("phase") == "Pending",
     )
 
 
@@ -215,7 +218,12 @@ def _look_of(deployment: Raw) -> tuple[object, ...]:
     return (found.is_deleting, found.refused, found.refused_since, deployment["spec"], *ours)
 
 
-def read_claim(raw: Raw, trouble: str) -> Claim:
+def _with_trouble(pod: Pod, troubles: Mapping[str, str]) -> Pod:
+    text = troubles.get(pod.uid)
+    return dataclasses.replace(pod, trouble=text) if text else pod
+
+
+def _read_claim(raw: Raw, troubles: Mapping[str, str]) -> Claim:
     """Return what matters of the claim."""
     status = raw.get("status") or {}
     requested = (raw["spec"].get("resources") or {}).get("requests") or {}
@@ -226,7 +234,7 @@ def read_claim(raw: Raw, trouble: str) -> Claim:
         is_deleting="deletionTimestamp" in raw["metadata"],
         requested_bytes=quantities.parse_bytes(requested.get("storage", "0")),
         capacity_bytes=quantities.parse_bytes((status.get("capacity") or {}).get("storage", "0")),
-        trouble=trouble,
+        trouble=troubles.get(raw["metadata"]["uid"], ""),
     )
 
 
@@ -235,9 +243,9 @@ def read_picture(
     live: Live,
     pods: Iterable[Raw],
     classes: Iterable[Raw],
-    trouble: str = "",
+    troubles: Mapping[str, str] = {},
 ) -> Observed:
-    """Return the frozen picture of one ChatModel; `trouble` is what its claim's events say."""
+    """Return the frozen picture of one ChatModel; `troubles` is what events say, by uid."""
 
     of: dict[str, dict[str, Raw]] = collections.defaultdict(dict)
     for (kind, name), item in live.items():
@@ -254,9 +262,9 @@ def read_picture(
         class_problem=problem,
         revisions=tuple(sorted((r for r in revisions if r is not None), key=lambda r: r.number)),
         deployments={name: read_deployment(item) for name, item in of["Deployment"].items()},
-        pods=tuple(read_pod(item) for item in pods),
+        pods=tuple(_with_trouble(read_pod(item), troubles) for item in pods),
         jobs={name: read_job(item) for name, item in of["Job"].items()},
-        claim=read_claim(claim, trouble) if claim is not None else None,
+        claim=_read_claim(claim, troubles) if claim is not None else None,
         selected=None if selected == names.NO_REVISION else selected,
         live=live,
     )

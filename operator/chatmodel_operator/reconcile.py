@@ -29,6 +29,7 @@ from chatmodel_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 NAME_TAKEN_SECONDS = 5.0
+SAID_ALREADY = (Reason.NameConflict, Reason.WaitingForCleanup, Reason.SchemaMismatch)
 BRIEF_SECONDS = 1.0
 
 
@@ -243,7 +244,7 @@ class Reconciler:
 def _refused(plan: rollout.Plan, error: errors.Rejected) -> rollout.Plan:
     """Return a plan that says what the server refused; nothing of it is the model's fault."""
     reason = Reason.AdmissionDenied
-    if error.reason in (Reason.NameConflict, Reason.WaitingForCleanup):
+    if error.reason in SAID_ALREADY:
         reason = Reason(error.reason)
     elif "PersistentVolumeClaim" in error.what or "persistentvolumeclaims" in error.what:
         reason = Reason.InsufficientStorage  # a StorageClass that cannot grow its volumes

@@ -31,7 +31,7 @@ from chatmodel_operator.scene import Record, Scene
 from chatmodel_operator.settings import Settings
 
 QUESTION_SECONDS = 2.0
-# A claim that is not bound changes nothing of itself; its events, read later, say why.
+# A claim that is not bound, or not attached, changes nothing; events, read later, say why.
 CLAIM_SECONDS = 15.0
 
 
@@ -290,5 +290,7 @@ def _next_look(scene: Scene, now: datetime.datetime) -> float | None:
         ahead.append(QUESTION_SECONDS)
     claim = scene.observed.claim
     if claim is not None and not claim.is_bound and staging.needs_staging(scene.observed, cast):
+        ahead.append(CLAIM_SECONDS)
+    elif claim is not None and any(pod.is_held_up for pod in scene.observed.pods):
         ahead.append(CLAIM_SECONDS)
     return min(ahead, default=None)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_nodes_story import CLASS, instance_class, tell
+from fake_volumes import lose, storage_class
 from kube import (
     ROOT,
     SYSTEM,
@@ -166,6 +167,34 @@ def operator(
                     kube.run("delete", "namespace", kube.namespace, "--wait=false")
 
     return start
+
+
+@pytest.fixture
+def volumes(cluster: Kube) -> Iterator[Callable[[], str]]:
+    """Makes a volume of a class of its own, and returns the class; both go afterwards."""
+    name = random_name("volume")
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"{name}-{len(made)}")
+        spec = {
+            "capacity": {"storage": "5Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": name,
+            "hostPath": {"path": "/nowhere"},
+        }
+        meta = {"name": made[-1]}
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
+        )
+        return name
+
+    cluster.apply(storage_class(name, grows=True))
+    yield make
+    cluster.run("delete", "storageclass", name)
+    for volume in made:
+        lose(cluster, volume)
 
 
 @pytest.fixture(scope="session")

@@ -1,60 +1,13 @@
-"""Claims whose volumes are made by hand: one that is lost, one that grows, one that cannot."""
+"""Claims whose volumes are made by hand: lost, on another node, one that grows, one that cannot."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_nodes_story import good, serving_pods
-from kube import Body, Kube, Refused, random_name, wait_for
-
-
-@pytest.fixture
-def volumes(cluster: Kube) -> Iterator[Callable[[], str]]:
-    """Makes a volume of a class of its own, and returns the class; both go afterwards."""
-    name = random_name("volume")
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"{name}-{len(made)}")
-        spec = {
-            "capacity": {"storage": "5Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": name,
-            "hostPath": {"path": "/nowhere"},
-        }
-        meta = {"name": made[-1]}
-        cluster.apply(
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
-        )
-        return name
-
-    cluster.apply(storage_class(name, grows=True))
-    yield make
-    cluster.run("delete", "storageclass", name)
-    for volume in made:
-        lose(cluster, volume)
-
-
-def storage_class(name: str, *, grows: bool) -> Body:
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
-    rest = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "Immediate"}
-    return head | rest | {"allowVolumeExpansion": grows}
-
-
-def lose(cluster: Kube, volume: str) -> None:
-    """Delete a volume although a claim has it."""
-    cluster.run("delete", "pv", volume, "--wait=false", "--ignore-not-found")
-    try:
-        cluster.run("patch", "pv", volume, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    except Refused as error:
-        if "NotFound" not in str(error):
-            raise
-
-
-def persistent(name: str, storage: str) -> Body:
-    cache = {"strategy": "Persistent", "storageClassName": storage, "size": "1Gi"}
-    return good(name, cache=cache)
+from fake_nodes_story import candidate_pod, serving_pods, show, waiting
+from fake_volumes import lose, persistent, storage_class
+from kube import Kube, Refused, wait_for
 
 
 @pytest.mark.fault("C2")
@@ -79,6 +32,73 @@ def test_a_lost_volume_is_named_and_a_new_claim_is_filled_again(
         status = kube.get("chatmodel", "lost")["status"]
         assert status["serving"]["number"] == 2
         assert "lastFailure" not in status
+
+
+MULTI_ATTACH = 'Multi-Attach error for volume "pv": it is attached to another node'
+
+
+def post(kube: Kube, pod: str, reason: str, note: str) -> None:
+    """Post an event about a pod, as the controller that attaches volumes does."""
+    about = {"apiVersion": "v1", "kind": "Pod", "name": pod, "namespace": kube.namespace}
+    made = kube.run("create", "configmap", pod, "-o", "jsonpath={.metadata.creationTimestamp}")
+    kube.run("delete", "configmap", pod)
+    event = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{pod}-{reason.lower()}"},
+        "eventTime": made.replace("Z", ".000000Z"),
+        "type": "Warning" if reason.startswith("Failed") else "Normal",
+        "reason": reason,
+        "note": note,
+        "action": "Attach",
+        "reportingController": "attachdetach-controller",
+        "reportingInstance": "attachdetach-controller",
+        "regarding": about | {"uid": kube.get("pod", pod)["metadata"]["uid"]},
+    }
+    kube.run("create", "-f", "-", text=json.dumps(event))
+
+
+def set_phase(kube: Kube, pod: str, phase: str) -> None:
+    body = json.dumps({"status": {"phase": phase}})
+    kube.run("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", body)
+
+
+@pytest.mark.fault("C3")
+def test_a_volume_on_another_node_is_told_and_nobody_is_blamed_for_it(
+    operator: Any, volumes: Callable[[], str]
+) -> None:
+    with operator() as run:
+        kube: Kube = run.kube
+        kube.apply(persistent("stuck", volumes()))
+        kube.wait_for_reason("stuck", "Serving", 120)
+        deadline = {"rollout": {"bakeSeconds": 1, "progressDeadlineSeconds": 35}}
+        kube.patch("stuck", {"model": {"id": "demo/never-ready"}, **deadline})
+        pod = candidate_pod(kube, "stuck")
+        nodes = {p["spec"]["nodeName"] for p in kube.get("pods")["items"]}
+        assert len(nodes) == 1, "pods of a one-node claim are on different nodes"
+        post(kube, pod, "FailedAttachVolume", MULTI_ATTACH)
+        show(kube, pod, state=waiting("ContainerCreating", ""))
+        set_phase(kube, pod, "Pending")
+        ready = kube.wait_for_reason("stuck", "WaitingForVolume", 40)
+        assert MULTI_ATTACH in ready["message"]
+        target = kube.get("chatmodel", "stuck")["status"]["target"]["revision"]
+        before = kube.get("chatmodelrevision", target)["status"]["progressAt"]
+        wait_for(lambda: progress_of(kube, target) != before, "the deadline to be moved", 40)
+        status = kube.get("chatmodel", "stuck")["status"]
+        assert (status["serving"]["number"], status["pods"]) == (1, "1/1")
+        post(kube, pod, "SuccessfulAttachVolume", "attached")
+        set_phase(kube, pod, "Running")
+        start = kube.get("pod", pod)["status"]["startTime"]
+        show(kube, pod, ready=True, state={"running": {"startedAt": start}})
+        kube.wait_for_reason("stuck", "Serving")
+        status = kube.get("chatmodel", "stuck")["status"]
+        assert status["serving"]["number"] == 2
+        assert "lastFailure" not in status
+
+
+def progress_of(kube: Kube, revision: str) -> str:
+    found: str = kube.get("chatmodelrevision", revision)["status"]["progressAt"]
+    return found
 
 
 @pytest.mark.fault("C10")

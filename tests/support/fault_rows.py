@@ -122,10 +122,5 @@ MARKED_ELSEWHERE = {
 }
 
 NOT_AUTOMATED = {
-    "C3": "one-node claims keep their pods on one node; no attach controller here",
-    "C5": "serving pods mount their weights read-only",
-    "U2": "one version so far",
-    "U7": "no backup and restore here",
     "U8": "one Kubernetes version is built",
-    "W6": "progress deadlines are golden films; nothing loads for ten minutes",
 }

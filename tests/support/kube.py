@@ -68,6 +68,11 @@ class Kube:
         body = json.dumps({"spec": spec})
         self.run("patch", "chatmodel", name, "--type=merge", "-p", body)
 
+    def apply_status(self, kind: str, name: str, status: Body) -> None:
+        """Give an object a status."""
+        body = json.dumps({"status": status})
+        self.run("patch", kind, name, "--subresource=status", "--type=merge", "-p", body)
+
     def ready(self, name: str) -> Body:
         """Return the Ready condition, once it speaks of the newest generation; else {}."""
         return _ready_of(self.get("chatmodel", name))

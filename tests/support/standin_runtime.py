@@ -11,6 +11,8 @@ containing one of these words answers otherwise:
     wrong-identity  /verify: ok, but as another commit
     unreachable     no answer at all: the connection is closed
 
+`/progress` says as many percent as the pod's annotation `test/percent`, where it has one.
+
 Each question asks the API server anew: addresses are used again, and an old picture would answer
 as a pod that is gone. Standard library only; the kubeconfig must be JSON, as devcluster writes it.
 """
@@ -30,6 +32,7 @@ from typing import Any
 
 PORT = 9090
 ENV_CONFIG = "CHATMODEL_CONFIG"
+PERCENT = "test/percent"
 OTHER_COMMIT = "f" * 40
 Answer = tuple[int, dict[str, Any]]
 
@@ -51,8 +54,12 @@ class Api:
         selector = urllib.parse.quote(f"status.podIP={address},status.phase=Running")
         pods = self._get(f"/api/v1/pods?fieldSelector={selector}")["items"]
         pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"], reverse=True)
-        configs = (read_config(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
-        return next((config for config in configs if config is not None), None)
+        for pod in pods:
+            config = read_config(pod)
+            if "deletionTimestamp" not in pod["metadata"] and config is not None:
+                percent = (pod["metadata"].get("annotations") or {}).get(PERCENT)
+                return config if percent is None else config | {PERCENT: percent}
+        return None
 
     def _get(self, path: str) -> Any:
         host, port = self._server.hostname or "", self._server.port
@@ -104,6 +111,8 @@ def build_answer(config: dict[str, Any], method: str, path: str) -> Answer | Non
         return None
     if (method, path) in (("GET", "/livez"), ("GET", "/readyz")):
         return 200, {"status": "ok" if path == "/livez" else "ready"}
+    if (method, path) == ("GET", "/progress") and PERCENT in config:
+        return 200, {"totalBytes": 100, "doneBytes": int(config[PERCENT])}
     if (method, path) != ("POST", "/verify"):
         return 404, {"detail": "Not Found"}
     if "bad-verify" in model_id:

@@ -80,6 +80,7 @@ class Reason(enum.StrEnum):
     InstanceClassNotFound = "InstanceClassNotFound"
     InvalidSpec = "InvalidSpec"
     NotAllowed = "NotAllowed"
+    SchemaMismatch = "SchemaMismatch"
     DriftContested = "DriftContested"
     NameConflict = "NameConflict"
     WaitingForCleanup = "WaitingForCleanup"

@@ -215,6 +215,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The operator's settings do not allow this model, revision or patient source.",
         "Write one that they allow, or have allowed in the operator's settings changed.",
     ),
+    Reason.SchemaMismatch: Explanation(
+        _O,
+        "The cluster's CRDs lack a field or a kind that this operator writes.",
+        "Apply the CRDs of the operator's version.",
+    ),
     Reason.DriftContested: Explanation(
         _O,
         "Somebody else changes one of our objects as often as we mend it.",

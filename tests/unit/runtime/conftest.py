@@ -82,9 +82,9 @@ def starter(folder: pathlib.Path) -> Iterator[Start]:
     """Yield a function that starts a runtime; whatever it started is ended afterwards."""
     started: list[Runtime] = []
 
-    def start(*, ready: bool = True, **env: str) -> Runtime:
+    def start(*, ready: bool = True, log: pathlib.Path | None = None, **env: str) -> Runtime:
         public, management = free_ports()
-        log = folder / f"log-{len(started)}"
+        log = log or folder / f"log-{len(started)}"
         ports = {"CHAT_API_PORT": str(public), "MANAGEMENT_PORT": str(management)}
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -137,6 +137,19 @@ def pod_config(tmp_path: pathlib.Path) -> dict[str, Any]:
         "auth": {"mode": "ApiKey", "keysDir": str(keys)},
         "limits": {"drainSeconds": 0},
     }
+
+
+@pytest.fixture
+def volume(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system of its own, of 24 MiB."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @dataclasses.dataclass

@@ -5,7 +5,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
@@ -27,19 +26,6 @@ class Mirror(Protocol):
 
     def fail(self, *faults: dict[str, Any]) -> None: ...
     def asked(self, part: str) -> list[dict[str, Any]]: ...
-
-
-@pytest.fixture
-def volume(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file system of its own, of 24 MiB."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def stage(mirror: Mirror, root: pathlib.Path) -> pathlib.Path:
