@@ -12,9 +12,10 @@ DEADLINE = 10
 
 
 def moments(kube: Kube, revision: str) -> Body:
-    """Return the times of a revision's status."""
-    status = kube.get("chatmodelrevision", revision)["status"]
-    return {k: datetime.datetime.fromisoformat(v) for k, v in status.items() if k.endswith("At")}
+    """Return the times of a revision's status; its first attempt begins with it."""
+    found = kube.get("chatmodelrevision", revision)
+    times = {"startedAt": found["metadata"]["creationTimestamp"], **found["status"]}
+    return {k: datetime.datetime.fromisoformat(v) for k, v in times.items() if k.endswith("At")}
 
 
 def seconds_since(moment: datetime.datetime) -> float:
