@@ -59,15 +59,16 @@ def _of_claim(events: list[dict[str, Any]]) -> str:
 
 def _of_pod(events: list[dict[str, Any]]) -> str:
     """Return what is said of volumes, unless something else was said after it."""
-    last = max(events, key=_time_of, default=None)
+    last = max(events, key=_order_of, default=None)
     is_told = last is not None and last.get("reason") in OF_VOLUMES
     return str(last.get("note", "")) if last is not None and is_told else ""
 
 
-def _time_of(event: Object) -> datetime.datetime:
+def _order_of(event: Object) -> tuple[datetime.datetime, bool]:
+    """Return the second of an event: some have no finer time, and a trouble is not to be missed."""
     series = event.get("series") or {}
     text = series.get("lastObservedTime") or event.get("deprecatedLastTimestamp")
     text = text or event.get("eventTime") or event["metadata"]["creationTimestamp"]
     moment = observed.parse_time(text)
     assert moment is not None
-    return moment
+    return moment.replace(microsecond=0), event.get("reason") in OF_VOLUMES

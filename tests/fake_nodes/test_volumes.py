@@ -71,7 +71,7 @@ def test_a_volume_on_another_node_is_told_and_nobody_is_blamed_for_it(
         kube: Kube = run.kube
         kube.apply(persistent("stuck", volumes()))
         kube.wait_for_reason("stuck", "Serving", 120)
-        deadline = {"rollout": {"bakeSeconds": 1, "progressDeadlineSeconds": 35}}
+        deadline = {"rollout": {"bakeSeconds": 1, "progressDeadlineSeconds": 40}}
         kube.patch("stuck", {"model": {"id": "demo/never-ready"}, **deadline})
         pod = candidate_pod(kube, "stuck")
         nodes = {p["spec"]["nodeName"] for p in kube.get("pods")["items"]}
