@@ -23,7 +23,7 @@ SWARM_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 # An API server that is back has to be noticed without an event.
 LONGEST_PAUSE_WITHOUT_SERVER = 15.0
-# Enough for a thousand new ChatModels, of 14 passes each; a bound for what goes round in circles.
+# Enough for a thousand new ChatModels, of nine passes each; a bound for what goes round in circles.
 PASSES_A_SECOND, PASSES_AT_ONCE = 300.0, 300.0
 # A pass that has written is followed by the next at once, not behind all keys that wait: what it
 # recorded is to be acted on while it is fresh. A rollout writes about ten times, not all in a row.
