@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import models
 import pytest
+import small_disks
 from caches import (
     CLAIM,
     QWEN,
@@ -194,29 +194,23 @@ def test_a_claim_too_small_for_the_next_model_is_said_with_both_numbers(
 @pytest.fixture
 def small_disk(namespace: Kube, tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A file system of 64 MiB, offered as a volume of 4 GiB under a class of this test's own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted on the node: {done.stderr.strip()}")
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]
-    spec = {
-        "capacity": {"storage": "4Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": namespace.namespace,
-        "local": {"path": str(folder)},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
-    }
-    meta = {"name": namespace.namespace}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
-    )
-    yield folder
-    namespace.run("delete", "chatmodels", "--all")
-    namespace.run("delete", "pods", "--all", "--grace-period=1", "--timeout=60s")
-    namespace.run("delete", "pv", namespace.namespace, "--wait=false")
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disks.mounted(tmp_path / "disk", 64) as folder:
+        terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]
+        spec = {
+            "capacity": {"storage": "4Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": namespace.namespace,
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        }
+        meta = {"name": namespace.namespace}
+        namespace.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
+        )
+        yield folder
+        namespace.run("delete", "chatmodels", "--all")
+        namespace.run("delete", "pods", "--all", "--grace-period=1", "--timeout=60s")
+        namespace.run("delete", "pv", namespace.namespace, "--wait=false")
 
 
 def test_a_full_disk_harms_neither_who_serves_nor_who_starts(

@@ -17,6 +17,7 @@ import httpx2
 import hub_mirror
 import models
 import pytest
+import small_disks
 import standin_vllm
 from small_models import COMMIT, FILES
 
@@ -142,14 +143,8 @@ def pod_config(tmp_path: pathlib.Path) -> dict[str, Any]:
 @pytest.fixture
 def volume(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A file system of its own, of 24 MiB."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disks.mounted(tmp_path / "volume", 24) as folder:
+        yield folder
 
 
 @dataclasses.dataclass
