@@ -81,8 +81,9 @@ def _for_candidate(scene: Scene, revision: Revision, current: int) -> int:
         return min(current, cast.replicas)
     if not staging.is_staged(observed, revision):
         return min(current, cast.replicas) if observed.ready_pods(revision) else 0
-    if find_need(scene) and revision is not scene.chosen:  # that one serves, once traffic moves
-        return 0
+    if revision is not scene.chosen:  # that one serves, once traffic moves
+        if find_need(scene) or (current == 0 and _is_serving_on_its_way(scene)):
+            return 0
     if cast.is_swapping and cast.replicas > 1 and not _recreates(scene):
         ready = len(observed.ready_pods(revision))
         return min(ready + 1, cast.replicas - cast.replicas // 2)
@@ -104,14 +105,30 @@ def find_need(scene: Scene) -> str:
     if cast.is_swapping or cast.serving.is_failed:
         return ""
     what = f"revision {cast.serving.number} serves and"
+    ready = len(scene.observed.ready_pods(cast.serving))
+    hint = "" if ready else " (rollout.strategy: Recreate has the new one take its place)"
     for pod in scene.observed.pods_of(cast.serving):
         if pod.unschedulable:
-            return f"{what} needs room for its own pods first: {pod.unschedulable}"
+            return f"{what} needs room for its own pods first: {pod.unschedulable}{hint}"
     undone = cast.wanted is not None and cast.wanted.status.swap_undone_at is not None
-    ready = len(scene.observed.ready_pods(cast.serving))
     if undone and ready < cast.replicas:
         return f"{what} has {ready} of {cast.replicas} pods Ready since its room was given back"
     return ""
+
+
+def _is_serving_on_its_way(scene: Scene) -> bool:
+    """Say whether the scheduler has not yet seen all pods that the serving revision should have.
+
+    As after `replicas: 0`: a candidate that asked at the same time could get the only room.
+    """
+    cast = scene.cast
+    if cast.serving is None or cast.serving.is_failed or cast.is_swapping:
+        return False
+    deployment = scene.observed.deployments.get(cast.serving.name)
+    if deployment is not None and deployment.refused:
+        return False  # it may never get them
+    placed = sum(pod.has_node for pod in scene.observed.pods_of(cast.serving))
+    return placed < _replicas_of(scene, cast.serving, cast.replicas)
 
 
 def _recreates(scene: Scene) -> bool:

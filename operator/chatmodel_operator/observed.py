@@ -186,6 +186,7 @@ class Pod:
     unschedulable_since: datetime.datetime | None
     is_nominated: bool
     containers: tuple[Container, ...]
+    has_node: bool = False
     is_starting: bool = False
     trouble: str = ""
 

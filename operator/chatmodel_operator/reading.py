@@ -100,6 +100,7 @@ def read_pod(raw: Raw) -> Pod:
         else None,
         is_nominated=bool(status.get("nominatedNodeName")),
         containers=tuple(_containers(status)),
+        has_node=has_node,
         is_starting=has_node and status.get("phase") == "Pending",
     )
 

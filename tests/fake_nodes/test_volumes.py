@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_nodes_story import candidate_pod, serving_pods, show, waiting
+from fake_nodes_story import candidate_pod, serving_pods, show
 from fake_volumes import lose, persistent, storage_class
 from kube import Kube, Refused, wait_for
 
@@ -71,19 +71,17 @@ def test_a_volume_on_another_node_is_told_and_nobody_is_blamed_for_it(
         kube: Kube = run.kube
         kube.apply(persistent("stuck", volumes()))
         kube.wait_for_reason("stuck", "Serving", 120)
-        deadline = {"rollout": {"bakeSeconds": 1, "progressDeadlineSeconds": 40}}
-        kube.patch("stuck", {"model": {"id": "demo/never-ready"}, **deadline})
+        deadline = {"rollout": {"bakeSeconds": 1, "progressDeadlineSeconds": 60}}
+        kube.patch("stuck", {"model": {"id": "demo/held-up"}, **deadline})
         pod = candidate_pod(kube, "stuck")
         nodes = {p["spec"]["nodeName"] for p in kube.get("pods")["items"]}
         assert len(nodes) == 1, "pods of a one-node claim are on different nodes"
         post(kube, pod, "FailedAttachVolume", MULTI_ATTACH)
-        show(kube, pod, state=waiting("ContainerCreating", ""))
-        set_phase(kube, pod, "Pending")
-        ready = kube.wait_for_reason("stuck", "WaitingForVolume", 40)
+        ready = kube.wait_for_reason("stuck", "WaitingForVolume", 50)
         assert MULTI_ATTACH in ready["message"]
         target = kube.get("chatmodel", "stuck")["status"]["target"]["revision"]
         before = kube.get("chatmodelrevision", target)["status"]["progressAt"]
-        wait_for(lambda: progress_of(kube, target) != before, "the deadline to be moved", 40)
+        wait_for(lambda: progress_of(kube, target) != before, "the deadline to be moved", 60)
         status = kube.get("chatmodel", "stuck")["status"]
         assert (status["serving"]["number"], status["pods"]) == (1, "1/1")
         post(kube, pod, "SuccessfulAttachVolume", "attached")

@@ -12,6 +12,8 @@ ROOM = {
     "a-nominated-pod-is-waited-for": 1,
     "hold-still-undoes-a-swap": 1,
     "rollouts-close-upon-each-other-keep-one-to-go-back-to": 3,
+    "what-served-is-started-again-before-a-candidate": 1,
+    "what-finds-no-room-itself-makes-way-when-told-to": 1,
 }
 STORIES: dict[str, Story] = {
     "a-bad-model-and-a-spoilt-last-good-heal-later": [
@@ -32,6 +34,20 @@ STORIES: dict[str, Story] = {
         (0, edit(**PERSISTENT)),
         (60, rollout(progressDeadlineSeconds=60)),
         (61, model("never-ready")),
+    ],
+    "what-served-is-started-again-before-a-candidate": [
+        (0, edit(**GOOD)),
+        (60, rollout(strategy="Surge")),
+        (61, model("better")),
+        (70, edit(replicas=0)),
+        (90, edit(replicas=1)),
+    ],
+    "what-finds-no-room-itself-makes-way-when-told-to": [
+        (0, edit(**GOOD)),
+        (60, lambda world: world.resize(0)),
+        (70, model("better")),
+        (100, rollout(strategy="Recreate")),
+        (110, lambda world: world.resize(1)),
     ],
     "a-deletion-in-a-rollout-writes-nothing": [
         *after_good("never-ready"),

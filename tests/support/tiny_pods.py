@@ -13,6 +13,7 @@ from chatmodel_operator import names
 
 Raw = dict[str, Any]
 COMMIT = "c" * 40
+PLACED = {"type": "PodScheduled", "status": "True"}
 ENDINGS = {
     "load-fail": (65, "Error", '{"reason": "ModelLoadFailed", "message": "no such tensor"}', 1),
     "crash": (70, "Error", '{"reason": "Crash", "message": "ValueError"}', 3),
@@ -63,7 +64,7 @@ def downloads(pod: Raw) -> bool:
 def downloading() -> Raw:
     """Return the status of a pod whose weights are on their way."""
     entry = {"name": names.CONTAINER_STAGE, "state": {"running": {}}}
-    conditions = [{"type": "Ready", "status": "False"}]
+    conditions = [PLACED, {"type": "Ready", "status": "False"}]
     return {"podIP": "10.0.0.1", "conditions": conditions, "initContainerStatuses": [entry]}
 
 
@@ -94,7 +95,8 @@ def is_ready(pod: Raw) -> bool:
 
 def is_placed(pod: Raw) -> bool:
     """Say whether a pod is on a node."""
-    return not any(c["type"] == "PodScheduled" for c in pod["status"].get("conditions") or [])
+    conditions = pod["status"].get("conditions") or []
+    return not any(c["type"] == "PodScheduled" and c["status"] == "False" for c in conditions)
 
 
 def is_running(pod: Raw) -> bool:
@@ -139,10 +141,11 @@ def _ended(code: int, reason: str, message: str, restarts: int, at: str) -> Raw:
     ended = {"exitCode": code, "reason": reason, "message": message, "finishedAt": at}
     entry = {"name": names.CONTAINER_SERVE, "restartCount": restarts}
     entry["state"] = {"terminated": ended}
-    return {"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [entry]}
+    conditions = [PLACED, {"type": "Ready", "status": "False"}]
+    return {"conditions": conditions, "containerStatuses": [entry]}
 
 
 def _running(ready: bool) -> Raw:
     entry = {"name": names.CONTAINER_SERVE, "state": {"running": {}}}
-    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    conditions = [PLACED, {"type": "Ready", "status": "True" if ready else "False"}]
     return {"podIP": "10.0.0.1", "conditions": conditions, "containerStatuses": [entry]}
