@@ -22,7 +22,7 @@ def main(engine: str, folder: pathlib.Path, began: float) -> None:
     """Go through a start, part by part."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    for name in ["chatmodel_runtime.__main__", *LIBRARIES[engine]]:
+    for name in ["chatmodel_runtime.commands", *LIBRARIES[engine]]:
         importlib.import_module(name)
     from chatmodel_runtime import generating, management, model_manager, prompts
 

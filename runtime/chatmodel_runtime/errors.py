@@ -5,7 +5,7 @@
     ├── BadModel      65  the model cannot serve, here or anywhere: never tried again
     └── TryAgain      75  something outside: hub, disk, Secret
 
-Raised at edges (settings, hub, model files, engines), written once by `__main__` as termination
+Raised at edges (settings, hub, model files, engines), written once by `endings` as termination
 message. Any other exception is a crash, 70. The reasons are the operator's
 (`docs/reasons.md`); a contract test keeps the two lists in step.
 """
@@ -13,6 +13,7 @@ message. Any other exception is a crash, 70. The reasons are the operator's
 import json
 
 EXIT_CRASH = 70
+EXIT_TERMINATED = 143  # 128 and SIGTERM, as shells count
 MESSAGE_LIMIT = 4000
 
 BAD_MODEL_REASONS = frozenset(

@@ -1,6 +1,6 @@
 """JSON lines on standard output: time, level, logger, message and the fields given by `extra`.
 
-Called by `__main__`. Libraries may warn, not talk: an HTTP client's log would hold URLs.
+Called by `commands`. Libraries may warn, not talk: an HTTP client's log would hold URLs.
 """
 
 import asyncio

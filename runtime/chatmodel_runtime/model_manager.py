@@ -3,7 +3,7 @@
 Layout: `<root>/<org>--<name>/<commit>/`, or `<commit>-Int4/` where that was asked for, with
 `manifest.json` (file → size, sha256) and `COMPLETE`, written last. Whatever is interrupted leaves a
 hidden folder beside it, which the next try goes on with; nobody ever loads from there. Called by
-`__main__`.
+`commands`.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """How far a staging is: for `/progress`, and in the log.
 
-Filled by `model_manager` and `receiving`, read by `management` and `__main__` from other threads.
+Filled by `model_manager` and `receiving`, read by `management` and `commands` from other threads.
 """
 
 import dataclasses

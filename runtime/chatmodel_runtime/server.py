@@ -1,6 +1,6 @@
 """Two HTTP servers, the management port's in a thread of its own, and how connections end.
 
-Called by `__main__`. A connection is closed with an answer once it is older than a maximum age, so
+Called by `commands`. A connection is closed with an answer once it is older than a maximum age, so
 that clients that keep connections alive follow a switch of the Service; after SIGTERM every answer
 closes its connection, until the drain window is over (`draining`) and what runs has finished.
 """
@@ -127,8 +127,12 @@ class Servers:
         into = self._beside if beside else self._here
         into.append((uvicorn.Server(_configure(app, host, port)), listener))
 
-    async def run(self, work: Awaitable[None]) -> None:
-        """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises."""
+    async def run(self, work: Awaitable[None]) -> bool:
+        """Serve until SIGTERM or SIGINT; raise what `work` (loading the model) raises.
+
+        Return whether the work was done by then. If not, nobody was sent here, and nothing is
+        waited for.
+        """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(logs.log_uncaught)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -142,12 +146,15 @@ class Servers:
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait([loading, stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                loading.result()
-                await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                logger.info("told to end while loading")
+                return False
+            loading.result()
+            await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
             logger.info("draining", extra={"seconds": self.drain.seconds})
             await self.drain.run()
             logger.info("drained")
+            return True
         finally:
             for task in (loading, stopping):
                 task.cancel()

@@ -1,6 +1,6 @@
 """The runtime's configuration: one JSON in pods, the origin's environment variables outside.
 
-Read once by `__main__`. What is unknown or contradictory is refused with one sentence.
+Read once by `commands`. What is unknown or contradictory is refused with one sentence.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Whether requests are traced: by FastAPI itself, when OpenTelemetry's environment says where to.
 
-Called by `__main__`. Without `OTEL_EXPORTER_OTLP_ENDPOINT` (or its form for traces) nothing of
+Called by `commands`. Without `OTEL_EXPORTER_OTLP_ENDPOINT` (or its form for traces) nothing of
 OpenTelemetry's SDK is imported. FastAPI's own settings would export paths, query strings and texts
 of errors, so they are off unless what leaves goes through `spans`. Metrics and logs of
 OpenTelemetry stay off: `/metrics` and standard output have them.

@@ -9,18 +9,17 @@ from chatmodel_operator import failures, names, revision
 from chatmodel_operator.api import chatmodel as chatmodel_api
 from chatmodel_operator.api.reasons import Class, Reason
 from chatmodel_operator.api.reasons_explained import EXPLANATIONS
-from chatmodel_runtime import __main__ as runtime_main
-from chatmodel_runtime import errors, settings
+from chatmodel_runtime import commands, errors, settings
 
 
 def test_both_sides_use_the_same_words() -> None:
     assert names.ENV_CONFIG == settings.ENV_CONFIG
-    assert names.PUBLIC_PORT == runtime_main.PUBLIC_PORT
-    assert names.MANAGEMENT_PORT == runtime_main.MANAGEMENT_PORT
+    assert names.PUBLIC_PORT == commands.PUBLIC_PORT
+    assert names.MANAGEMENT_PORT == commands.MANAGEMENT_PORT
     assert chatmodel_api.QWEN_MODEL_ID == settings.QWEN_MODEL_ID
     assert revision.QWEN_ALIASES == settings.QWEN_ALIASES
     assert get_args(chatmodel_api.Quantization) == get_args(settings.Quantization)
-    assert set(settings.CONFIGS) <= set(runtime_main.COMMANDS)
+    assert set(settings.CONFIGS) <= set(commands.COMMANDS)
     rendered = {names.CONTAINER_SERVE, names.CONTAINER_STAGE, names.CONTAINER_INSPECT}
     assert rendered == set(settings.CONFIGS)
 

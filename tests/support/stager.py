@@ -4,7 +4,7 @@
         child = stager.begin({"command": "stage", ...}, dies_at=("file", 17))
         ended = child.wait()
 
-A child runs the command as `__main__` does. It can be told to kill itself (SIGKILL) before the nth
+A child runs the command as `commands` does. It can be told to kill itself (SIGKILL) before the nth
 call into the file system, or before the nth call of any kind. What it connected to, and which
 programs it began, is told when it ends by itself.
 """
@@ -118,7 +118,7 @@ class Steps:
 
 def run_child(order: dict[str, Any], told: int) -> int:
     """Be the command; what it did is written into a pipe."""
-    from chatmodel_runtime import __main__ as main
+    from chatmodel_runtime import commands, endings
 
     os.dup2(2, 1)
     seen: list[str] = []
@@ -131,7 +131,8 @@ def run_child(order: dict[str, Any], told: int) -> int:
     config = order["config"]
     steps = Steps(order["dies_at"])
     sys.setprofile(steps)
-    code = main._end(main.COMMANDS[config["command"]], {"CHATMODEL_CONFIG": json.dumps(config)})
+    work = commands.COMMANDS[config["command"]]
+    code = endings.end(work, {"CHATMODEL_CONFIG": json.dumps(config)})
     sys.setprofile(None)
     body = {"calls": steps.calls, "in_files": steps.in_files, "seen": seen}
     os.write(told, json.dumps(body).encode())
@@ -142,8 +143,7 @@ def prepare() -> None:
     """Import everything once, and make what children cannot need to make again."""
     import huggingface_hub
 
-    from chatmodel_runtime import __main__ as main
-    from chatmodel_runtime import logs, server, transfer
+    from chatmodel_runtime import commands, logs, server, transfer
 
     huggingface_hub.HfApi()
     ssl.create_default_context = functools.cache(ssl.create_default_context)
@@ -151,7 +151,7 @@ def prepare() -> None:
     transfer.FIRST_PAUSE = 0.001
     logs.configure_logs()
     server.serve_in_thread = lambda *_: None  # one port, and many children
-    main.TERMINATION_LOG = pathlib.Path("termination")
+    commands.endings.TERMINATION_LOG = pathlib.Path("termination")
 
 
 def main() -> None:

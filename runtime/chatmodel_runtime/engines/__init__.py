@@ -1,6 +1,6 @@
 """The interface every engine keeps: tokens in, a stream of tokens out.
 
-Each engine is the only importer of its library. Which engine runs is decided in `__main__`; nothing
+Each engine is the only importer of its library. Which engine runs is decided in `commands`; nothing
 here knows one. Chat template, stop words, thinking and limits are `generating`'s, once for all.
 """
 

@@ -1,6 +1,6 @@
 """Which engine a model on disk is for, when nobody has said: by the names of its files, by GPUs.
 
-Called by `__main__` outside of clusters; in one the operator has chosen, by the same order
+Called by `commands` outside of clusters; in one the operator has chosen, by the same order
 (`chatmodel_operator.resolution`).
 """
 

@@ -1,6 +1,6 @@
 """What the container may use: threads from its CPU quota, room for the KV cache, GPUs.
 
-Called by engines and `__main__`. Reads cgroup files of both versions and the names of devices.
+Called by engines and `commands`. Reads cgroup files of both versions and the names of devices.
 """
 
 import math

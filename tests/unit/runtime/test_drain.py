@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import httpx2
+from kube import wait_for
 
+from chatmodel_runtime import model_manager
 from chatmodel_runtime.draining import LEAVING_SECONDS
+from chatmodel_runtime.errors import EXIT_TERMINATED
 
 BODY = {"patient_mrn": "MRN-001", "query": "What are my current medications?"}
 KEY = {"X-API-Key": "right"}
@@ -107,6 +111,46 @@ def test_a_process_ends_without_taking_itself_apart_and_all_it_said_is_there() -
         [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, timeout=30, check=False
     )
     assert (done.returncode, json.loads(done.stdout)["level"]) == (64, "error")
+
+
+def test_a_process_that_still_imports_ends_at_once() -> None:
+    code = (
+        "import sys, time\nclass Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'uvicorn': print('importing', flush=True); time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from chatmodel_runtime import __main__ as main\nsys.argv[1:] = ['serve']\nmain.main()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == EXIT_TERMINATED
+
+
+def test_a_process_that_still_loads_ends_at_once(
+    start: Start, pod_config: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").touch()
+    os.truncate(model / "model.safetensors", 2**40)  # whose hash takes minutes, and no room
+    entry = {"size": 2**40, "sha256": ""}
+    manifest = model / model_manager.MANIFEST
+    manifest.write_text(json.dumps({"files": {"model.safetensors": entry}}))
+    (model / model_manager.COMPLETE).write_text(model_manager.hash_file(manifest))
+    more = {"modelDir": str(model), "limits": {"drainSeconds": 60}}
+    runtime = start(ready=False, CHATMODEL_CONFIG=json.dumps(pod_config | more))
+
+    def loads() -> bool:
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{runtime.management}/readyz").status_code == 503
+        return False
+
+    wait_for(loads, "the runtime to load")
+    runtime.process.send_signal(signal.SIGTERM)
+    assert runtime.process.wait(30) == EXIT_TERMINATED
+    assert "told to end while loading" in runtime.said()
 
 
 def test_what_runs_at_sigterm_is_finished(start: Start, pod_config: dict[str, Any]) -> None:

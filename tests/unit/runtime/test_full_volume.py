@@ -91,8 +91,8 @@ def test_room_is_made_before_it_is_looked_at(
     }
     resize(mirror, 4 * MIB)
     code = (
-        "import os, sys\nfrom chatmodel_runtime import __main__ as main, server\n"
-        "server.serve_in_thread = lambda *_: None\nmain.stage(os.environ)\n"
+        "import os, sys\nfrom chatmodel_runtime import commands, server\n"
+        "server.serve_in_thread = lambda *_: None\ncommands.stage(os.environ)\n"
     )
 
     def run(**more: Any) -> int:

@@ -214,7 +214,7 @@ def test_the_service_has_the_chatmodels_name_unless_the_environment_says_another
 
 def test_the_sdk_is_not_imported_before_it_is_asked_for() -> None:
     script = (
-        "import sys, chatmodel_runtime.__main__;"
+        "import sys, chatmodel_runtime.commands;"
         "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exp'))"
         " or m == 'chatmodel_runtime.spans'], 'opentelemetry.trace' in sys.modules)"
     )
