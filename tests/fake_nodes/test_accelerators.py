@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_nodes_story import good, instance_class, serving_pods
-from kube import Body, Kube
+from kube import Body, Kube, wait_for
 
 GPU, GPU_CLASS = "nvidia.com/gpu", "gpu"
 ON_GPU_NODES: Body = {
@@ -67,3 +67,26 @@ def test_a_class_with_an_accelerator_finds_the_node_that_has_one(
         announce(kube, gpu_node, 2)
         kube.wait_for_reason("second", "Serving", 120)
         assert spec_of_pod(kube, "second")["nodeName"] == gpu_node
+
+
+@pytest.mark.fault("R10")
+def test_started_again_the_only_card_is_for_what_served_and_not_for_the_candidate(
+    operator: Any, gpu_node: str
+) -> None:
+    with operator() as run:
+        kube: Kube = run.kube
+        rollout = {"bakeSeconds": 1, "strategy": "Surge"}
+        kube.apply(good("again", instanceClassName=GPU_CLASS, rollout=rollout))
+        kube.wait_for_reason("again", "Serving", 120)
+        kube.patch("again", {"model": {"id": "demo/good-2"}})
+        for _ in range(5):
+            kube.wait_for_reason("again", "Unschedulable", 120)
+            kube.patch("again", {"replicas": 0})
+            kube.wait_for_reason("again", "Stopped")
+            wait_for(lambda: serving_pods(kube, "again") == [], "all pods to go")
+            kube.patch("again", {"replicas": 1})
+            wait_for(lambda: kube.get("chatmodel", "again")["status"]["pods"] == "1/1", "a pod")
+            assert kube.get("chatmodel", "again")["status"]["serving"]["number"] == 1
+        announce(kube, gpu_node, 2)
+        kube.wait_for_reason("again", "Serving", 120)
+        assert kube.get("chatmodel", "again")["status"]["serving"]["number"] == 2
