@@ -25,6 +25,7 @@ Key = tuple[str, str]
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHATMODEL = ("ChatModel", "triage")
 SERVICE = ("Service", "triage")
+BREAKS_DOWN_AFTER = datetime.timedelta(seconds=6)  # of its bake
 
 
 class World:
@@ -159,7 +160,7 @@ class World:
         since = observed.parse_time(body["status"].get("servingAt"))
         if since is None or not any(map(tiny_pods.is_running, self._pods_of(str(self.selected())))):
             return None
-        return max((since - START).total_seconds() + 6, self.seconds + 1)
+        return max((since + BREAKS_DOWN_AFTER - START).total_seconds(), self.seconds + 1)
 
     # --- storing ---------------------------------------------------------------------------------
 
@@ -288,8 +289,8 @@ class World:
         return self._put_pod(name, pod, status)
 
     def _dies(self, task: tiny_pods.Task, pod: Raw) -> bool:
-        """Say whether a pod that serves breaks down now: some seconds into the bake."""
+        """Say whether a pod that serves breaks down now: at a moment where nobody else acts."""
         if "dies-in-bake" not in task.model or not tiny_pods.is_running(pod):
             return False
         since = observed.parse_time(self.status_of(task.revision).get("servingAt"))
-        return since is not None and self.now() > since + datetime.timedelta(seconds=5)
+        return since is not None and self.now() >= since + BREAKS_DOWN_AFTER
