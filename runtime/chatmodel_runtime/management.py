@@ -22,6 +22,9 @@ from chatmodel_runtime.settings import ServeConfig
 
 BUDGET = generating.Budget(thinking=8, answer=16, sampling=Sampling())
 SECONDS = 110
+# The kubelet is answered the moment the model is ready, instead of up to a period later; what it
+# asks before that is held until its next probe is due.
+HOLD_SECONDS = 0.9 * draining.PROBE_SECONDS
 SILENT_SECONDS = 10.0  # what the kubelet would wait for an answer of the main loop itself
 
 T = TypeVar("T")
@@ -108,10 +111,13 @@ def build_serve_app(
 
     @app.get("/readyz")
     async def readyz(request: fastapi.Request) -> JSONResponse:
+        agent = request.headers.get("user-agent", "")
+        if agent.startswith(draining.KUBELET):
+            await _wait_for_start(scheduler)
         state: str = scheduler.state
         if drain.is_leaving():
             state = "leaving"
-            drain.note_probe(request.headers.get("user-agent", ""))
+            drain.note_probe(agent)
         if main_loop.is_silent():
             state = "hanging"
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
@@ -129,6 +135,11 @@ def build_serve_app(
         return JSONResponse(body, status)
 
     return app
+
+
+async def _wait_for_start(scheduler: scheduling.Scheduler) -> None:
+    if scheduler.state == "starting":
+        await asyncio.wait([asyncio.wrap_future(scheduler.started)], timeout=HOLD_SECONDS)
 
 
 def build_progress_app(read: Callable[[], dict[str, Any]]) -> fastapi.FastAPI:

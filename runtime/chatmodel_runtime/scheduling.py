@@ -77,6 +77,8 @@ class Scheduler:
         self.engine = engine
         self.metrics = metrics or Metrics()
         self._state: State = "starting"
+        # For threads that wait for it; never done when the start fails.
+        self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._room = room
         self._deadlines = deadlines
         self._slots = Slots(0)
@@ -111,6 +113,7 @@ class Scheduler:
             raise
         self._slowest = self.engine.pulse.slowest
         self._state = "ready"
+        self.started.set_result(None)
         self.metrics.set_load_seconds(time.monotonic() - started)
 
     @property

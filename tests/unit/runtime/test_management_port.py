@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
+import fastapi
 import httpx2
-from asgi_calls import CONFIG, Inside, serving
+from asgi_calls import CONFIG, Inside, call, serving
+from scripted_engine import ScriptedEngine
 
-from chatmodel_runtime import draining, management, server, settings
+from chatmodel_runtime import draining, management, scheduling, server, settings
 
 HANG_SECONDS = 20
+KUBELET = {"user-agent": "kube-probe/1.36"}
 
 
 async def nothing() -> None:
@@ -114,3 +117,43 @@ async def test_a_verification_waits_for_a_main_loop_that_is_busy() -> None:
         assert statuses == [], "it was answered by the loop that hung"
         await asyncio.to_thread(asking.join, HANG_SECONDS)
         assert statuses == [200]
+
+
+async def test_the_kubelet_hears_at_once_that_it_is_ready_and_others_are_not_held_up() -> None:
+    scheduler, loads = loading()
+    app = probes_of(scheduler)
+    starting = asyncio.create_task(scheduler.start(nothing))
+    asked = asyncio.create_task(call(app, "GET", "/readyz", headers=KUBELET))
+    seen = await call(app, "GET", "/readyz")
+    assert (seen.status, seen.json()) == (503, {"status": "starting"})
+    assert not asked.done()
+    loads.set()
+    assert (await asked).status == 200
+    await starting
+
+
+async def test_the_kubelet_is_answered_before_its_next_probe_is_due() -> None:
+    scheduler, loads = loading()
+    starting = asyncio.create_task(scheduler.start(nothing))
+    begun = time.monotonic()
+    seen = await call(probes_of(scheduler), "GET", "/readyz", headers=KUBELET)
+    assert (seen.status, seen.json()) == (503, {"status": "starting"})
+    assert time.monotonic() - begun + 0.01 >= management.HOLD_SECONDS
+    loads.set()
+    await starting
+
+
+def loading() -> tuple[scheduling.Scheduler, threading.Event]:
+    """Return a scheduler whose engine loads until the event."""
+    engine, loads = ScriptedEngine(), threading.Event()
+    engine.load = lambda: loads.wait(HANG_SECONDS)  # type: ignore[method-assign]
+    deadlines = scheduling.Deadlines(HANG_SECONDS, HANG_SECONDS, HANG_SECONDS)
+    return scheduling.Scheduler(engine, scheduling.Room(1, 1), deadlines), loads
+
+
+def probes_of(scheduler: scheduling.Scheduler) -> fastapi.FastAPI:
+    """Return the management application."""
+    config = settings.ServeConfig.model_validate(CONFIG)
+    verifier = management.Verifier(config, scheduler)
+    drain = draining.Drain(0)
+    return management.build_serve_app(scheduler, verifier, management.MainLoop(), drain)
