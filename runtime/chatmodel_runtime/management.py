@@ -112,8 +112,7 @@ def build_serve_app(
     @app.get("/readyz")
     async def readyz(request: fastapi.Request) -> JSONResponse:
         agent = request.headers.get("user-agent", "")
-        if agent.startswith(draining.KUBELET):
-            await _wait_for_start(scheduler)
+        await _hold_the_kubelet(agent, scheduler)
         state: str = scheduler.state
         if drain.is_leaving():
             state = "leaving"
@@ -137,8 +136,8 @@ def build_serve_app(
     return app
 
 
-async def _wait_for_start(scheduler: scheduling.Scheduler) -> None:
-    if scheduler.state == "starting":
+async def _hold_the_kubelet(agent: str, scheduler: scheduling.Scheduler) -> None:
+    if scheduler.state == "starting" and agent.startswith(draining.KUBELET):
         await asyncio.wait([asyncio.wrap_future(scheduler.started)], timeout=HOLD_SECONDS)
 
 
