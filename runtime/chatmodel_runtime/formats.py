@@ -28,7 +28,7 @@ _WEIGHTS = re.compile(f"{SHARD.pattern}|{GGUF_NAME.pattern}")
 # What stands beside a model: a part of one, a projector for pictures, a quantiser's statistics.
 NO_WHOLE_GGUF = re.compile(r"-\d{5}-of-\d{5}\.gguf$|^mmproj|imatrix|^ggml-vocab", re.IGNORECASE)
 GGUF_WORD = re.compile(
-    r"(?:^|[-._])((?:I?Q[1-8](?:_[A-Z0-9]{1,4}){0,3})|BF16|F16|F32)\.gguf$", re.IGNORECASE
+    r"(?:^|[-._])((?:I?Q[1-8](?:_[A-Z0-9]{1,4}){0,3})|BF16|FP?16|F32)\.gguf$", re.IGNORECASE
 )
 # The words that make a GGUF file one of a kind; of several files the one with the first of them.
 # Only types that OpenVINO loads: not BF16, F32, Q5_K, nor Q4_K_S, which has tensors of Q5_K.
@@ -168,7 +168,7 @@ def _find_gguf(names: set[str], wish: Wish) -> tuple[list[str], str]:
     whole = [name for name in every if not NO_WHOLE_GGUF.search(name)]
     if len(whole) == 1 and wish.quantization == NONE:
         return whole, ""  # there is nothing to choose
-    said = {name: found[1].upper() for name in whole if (found := GGUF_WORD.search(name))}
+    said = {name: _word(found[1]) for name in whole if (found := GGUF_WORD.search(name))}
     words = QUANTIZATIONS[wish.quantization]
     for word in words:
         if len(named := [name for name in said if said[name] == word]) == 1:
@@ -179,6 +179,11 @@ def _find_gguf(names: set[str], wish: Wish) -> tuple[list[str], str]:
     fault = f"the model has {len(every)} .gguf files, and not just one for {wish.quantization}"
     fault += f" ({', '.join(words)}): they are named {', '.join(there) or 'otherwise'}"
     return [], fault if every else ""
+
+
+def _word(text: str) -> str:
+    """Return the word for what a file's name says; Qwen's name F16 as FP16."""
+    return text.upper().replace("FP16", "F16")
 
 
 _FINDERS = {SAFETENSORS: _find_safetensors, OPENVINO: _find_ir, GGUF: _find_gguf}

@@ -61,6 +61,7 @@ def refused(names: list[str], quantization: str, repository: str = "model") -> s
         pytest.param("None", [*PLAIN, *MANY], "model.safetensors", id="safetensors"),
         pytest.param("None", [*MANY, "m-bf16.gguf", "m.F16.gguf"], "m.F16.gguf", id="16 bits"),
         pytest.param("None", ["m-Q2_K.gguf"], "m-Q2_K.gguf", id="the only file, of any type"),
+        pytest.param("None", ["m-fp16.gguf", "m-q8_0.gguf"], "m-fp16.gguf", id="as Qwen names it"),
         pytest.param("None", ["m.gguf", "mmproj-m-F16.gguf"], "m.gguf", id="the only whole file"),
     ],
 )
