@@ -194,6 +194,13 @@ BUGS = (
         '"template": {**(revision.spec.template or {}), "rendered": "2"},',
     ),
     Bug(
+        "the only room is for whoever asks first",
+        "race",
+        "capacity.py",
+        "(current == 0 and _is_serving_on_its_way(scene))",
+        "False",
+    ),
+    Bug(
         "children of a dying parent",
         "terminating re-create",
         "reconcile.py",
