@@ -44,6 +44,7 @@ MIRROR = (
     "tests/support/hub_mirror.py",
     "tests/support/models.py",
     "tests/support/standin_model.py",
+    "tests/support/typed_gguf.py",
 )
 IMAGES = (
     Image(

