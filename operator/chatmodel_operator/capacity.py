@@ -106,7 +106,9 @@ def find_need(scene: Scene) -> str:
         return ""
     what = f"revision {cast.serving.number} serves and"
     ready = len(scene.observed.ready_pods(cast.serving))
-    hint = "" if ready else " (rollout.strategy: Recreate has the new one take its place)"
+    was_tried = cast.wanted is not None and cast.wanted.status.swap_started_at is not None
+    can_recreate = not (ready or was_tried or _recreates(scene))
+    hint = " (rollout.strategy: Recreate has the new one take its place)" if can_recreate else ""
     for pod in scene.observed.pods_of(cast.serving):
         if pod.unschedulable:
             return f"{what} needs room for its own pods first: {pod.unschedulable}{hint}"

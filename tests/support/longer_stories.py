@@ -14,6 +14,7 @@ ROOM = {
     "rollouts-close-upon-each-other-keep-one-to-go-back-to": 3,
     "what-served-is-started-again-before-a-candidate": 1,
     "what-finds-no-room-itself-makes-way-when-told-to": 1,
+    "a-swap-that-found-no-room-is-not-advised-again": 1,
 }
 STORIES: dict[str, Story] = {
     "a-bad-model-and-a-spoilt-last-good-heal-later": [
@@ -48,6 +49,11 @@ STORIES: dict[str, Story] = {
         (70, model("better")),
         (100, rollout(strategy="Recreate")),
         (110, lambda world: world.resize(1)),
+    ],
+    "a-swap-that-found-no-room-is-not-advised-again": [
+        (0, edit(**PERSISTENT)),
+        (60, model("giant")),
+        (150, lambda world: world.resize(0)),
     ],
     "a-deletion-in-a-rollout-writes-nothing": [
         *after_good("never-ready"),
